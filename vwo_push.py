@@ -1886,3 +1886,527 @@ def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str =
     if not isinstance(settings, dict):
         raise ValueError("VWO's settings are not a JSON object")
     return settings
+
+
+# -- Command line ------------------------------------------------------------------------
+
+_USAGE = """\
+  %(prog)s --demo                     see it work: no account, no network
+  %(prog)s plan premium user-42       one push; prints true or false
+  %(prog)s --dry-run plan free u-1    what would be sent, with the key masked
+  %(prog)s --from users.csv           many: user_id and a column for each dimension,
+                                    or user_id,key,value, or JSON Lines of
+                                    {"user_id": "u-1", "dimensions": {"plan": "free"}}
+
+Credentials: VWO_ACCOUNT_ID and VWO_SDK_KEY in the environment, a settings file, or
+options (which show in process lists). Exit status: 0 everything was delivered,
+1 something was not, 2 usage, 130 after Ctrl-C."""
+
+_ERROR = "vwo_push_error"  # the column or member of a reject that says why
+_LINE = "vwo_push_line"  # the member of a reject that holds a line which is no JSON
+MAX_LINE_CHARS = 1_000_000  # of an input file; what is longer is read in pieces
+
+
+class _Unusable(Exception):
+    """An input file or an option that cannot be used; the text is for the user."""
+
+
+def _say(text: str, stream: Optional[IO[str]] = None) -> None:
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+def _complain(text: object) -> None:
+    _say("vwo_push: %s" % (text,), sys.stderr)
+
+
+def _parse(argv: Optional[Sequence[str]]) -> Any:
+    import argparse
+    parser = argparse.ArgumentParser(
+        prog="vwo_push", description="Tag users with custom dimensions in VWO.",
+        epilog=_USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("push", nargs="*", metavar="KEY VALUE USER_ID", help="one push")
+    add("--demo", action="store_true", help="send pushes to a collector on this machine")
+    add("--dry-run", action="store_true", help="print the requests instead of sending")
+    add("--from", dest="source", metavar="FILE", help="push every row; - is stdin")
+    add("--rejects", metavar="FILE", help="write the rows that were not delivered here")
+    add("--skip", type=int, metavar="N", help="pass over the first N rows")
+    add("--account-id", metavar="ID", help="default: VWO_ACCOUNT_ID")
+    add("--sdk-key", metavar="KEY", help="default: VWO_SDK_KEY")
+    add("--settings", metavar="FILE", help="read both from an official settings file")
+    add("--collection-prefix", metavar="PREFIX", help="data residency, for example eu01")
+    add("--event-arch", action="store_true", help="the account uses events architecture")
+    add("--base-url", metavar="URL", help="default: " + BASE_URL)
+    add("--timeout", type=float, metavar="SECONDS", help="for one attempt, default 5")
+    add("--version", action="version", version="%(prog)s " + __version__)
+    args = parser.parse_args(argv)
+    forms = args.demo + (args.source is not None) + bool(args.push)
+    if forms != 1:
+        parser.error("give KEY VALUE USER_ID, or --from FILE, or --demo")
+    if args.push and len(args.push) != 3:
+        parser.error("a push is KEY VALUE USER_ID")
+    if args.source is None and (args.rejects is not None or args.skip is not None):
+        parser.error("--rejects and --skip go with --from")
+    if args.skip is not None and args.skip < 0:
+        parser.error("--skip must be 0 or more")
+    return args
+
+
+def _options(args: Any) -> Dict[str, Any]:
+    """The arguments of `Client`: options win over the settings, those over the rest."""
+    options: Dict[str, Any] = {}
+    if args.settings is not None:
+        with open(args.settings, "rb") as file:
+            options = _from_settings(file.read(MAX_SETTINGS_BYTES))
+    else:
+        for name in ("account_id", "sdk_key"):
+            value = os.environ.get("VWO_" + name.upper())
+            if value:
+                options[name] = value
+    for name in ("account_id", "sdk_key", "collection_prefix", "base_url", "timeout"):
+        if getattr(args, name) is not None:
+            options[name] = getattr(args, name)
+    if args.event_arch:
+        options["event_arch"] = True
+    for name in ("account_id", "sdk_key"):
+        if name not in options:
+            raise _Unusable("no %s: set VWO_%s" % (name, name.upper()))
+    if args.dry_run:  # masked from the start, so that it cannot be printed
+        options["sdk_key"] = "X" * len(_key(options["sdk_key"]))
+    return options
+
+
+def _push_one(args: Any, options: Dict[str, Any]) -> int:
+    results: List[PushResult] = []
+    with Client(on_result=results.append, **options) as client:
+        accepted = client.push(*args.push)  # says why where it refuses
+        delivered = accepted and client.flush(None)
+    if accepted and not delivered:
+        _complain("not delivered: %s" % _why(results[0]))
+    _say("true" if delivered else "false")
+    return 0 if delivered else 1
+
+
+def _why(result: PushResult) -> str:
+    status = "" if result.status is None else " %d" % result.status
+    return "%s%s after %d attempts" % (result.error, status, result.attempts)
+
+
+def _show(requests: Iterable[Request]) -> None:
+    for request in requests:
+        _say("%s %s" % (request.method, request.url))
+        for header in request.headers.items():
+            _say("%s: %s" % header)
+        _say("" if request.body is None else "\n%s\n" % request.body.decode())
+
+
+# A row: its number among the fields of the file, the user id, the dimensions, and why it
+# cannot be pushed (or None). What a rejected row is written back as is the format's.
+
+
+class _CsvRows:
+    """CSV with a header: wide (a column for each dimension) or user_id, key, value."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        import csv
+        self._error, self._writer, self._line = csv.Error, csv.writer, ""
+        self._reader = csv.reader(self._kept(lines))
+        try:
+            header = next(self._reader)
+        except csv.Error as error:
+            raise _Unusable("the header cannot be read: %s" % error) from None
+        # A file of rejects has one more column, the last one.
+        self._extra = header[-1] == _ERROR
+        self.header = header[:-1] if self._extra else header
+        if "user_id" not in self.header:
+            raise _Unusable("no column user_id in the header (is it comma-separated?)")
+        if len(set(self.header)) < len(self.header):
+            raise _Unusable("a column comes twice in the header")
+        if len(self.header) < 2:
+            raise _Unusable("no column beside user_id in the header")
+        self._long = set(self.header) == {"user_id", "key", "value"}
+
+    def _kept(self, lines: Iterator[str]) -> Iterator[str]:
+        for self._line in lines:
+            yield self._line
+
+    def __iter__(self) -> Iterator[Tuple[Any, Any, Optional[str], Any]]:
+        while True:
+            try:
+                row = next(self._reader)
+            except StopIteration:
+                return
+            except self._error as error:
+                yield None, None, str(error), [self._line.rstrip("\r\n")]
+                continue
+            if not row:
+                continue  # an empty line
+            cells = row[:-1] if self._extra and len(row) > len(self.header) else row
+            if len(cells) != len(self.header):
+                yield None, None, "%d cells instead of %d" % (
+                    len(cells), len(self.header)), cells
+            elif any("\0" in cell for cell in cells):
+                yield None, None, "a NUL character", cells
+            else:
+                named = dict(zip(self.header, cells))
+                user_id = named.pop("user_id")
+                dimensions = ({named["key"]: named["value"]} if self._long else
+                              {key: value for key, value in named.items() if value})
+                yield user_id, dimensions, None, cells
+
+    def rejected(self, result: PushResult) -> List[str]:
+        named = dict(result.dimensions, user_id=result.user_id)
+        if self._long:
+            (named["key"], named["value"]), = result.dimensions.items()
+        return [named.get(name, "") for name in self.header]
+
+    def write(self, file: IO[str], row: List[str], why: str, first: bool) -> None:
+        writer = self._writer(file, lineterminator="\n")
+        if first:
+            writer.writerow(self.header + [_ERROR])
+        row = row[:len(self.header)]
+        writer.writerow(row + [""] * (len(self.header) - len(row)) + [why])
+
+
+class _JsonRows:
+    """JSON Lines: {"user_id": ..., "dimensions": {...}}."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[Tuple[Any, Any, Optional[str], Any]]:
+        for line in self._lines:
+            if line.strip():
+                yield self._row(line.strip())
+
+    def _row(self, line: str) -> Tuple[Any, Any, Optional[str], Any]:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            return None, None, "not JSON", {_LINE: line}
+        if not isinstance(row, dict):
+            return None, None, "not a JSON object", {_LINE: line}
+        row.pop(_ERROR, None)
+        if isinstance(row.get(_LINE), str) and len(row) == 1:
+            return self._row(row[_LINE])  # a reject that was not JSON, fed back
+        if not isinstance(row.get("dimensions"), dict):
+            return None, None, "dimensions is not an object", row
+        return row.get("user_id"), row["dimensions"], None, row
+
+    def rejected(self, result: PushResult) -> Dict[str, Any]:
+        return {"user_id": result.user_id, "dimensions": result.dimensions}
+
+    def write(self, file: IO[str], row: Dict[str, Any], why: str, first: bool) -> None:
+        file.write(json.dumps(dict(row, **{_ERROR: why})) + "\n")
+
+
+def _open_rows(source: Any) -> Union[_CsvRows, _JsonRows]:
+    """Tell the format by the first character. Bytes that are not UTF-8 become lone
+    surrogates, which no push accepts and a file of rejects writes back as they were."""
+    text = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape", newline="")
+    lines = iter(lambda: text.readline(MAX_LINE_CHARS), "")
+    for first in lines:
+        if first.strip():
+            _load(network=False)
+            rest = _chain(first, lines)
+            return _JsonRows(rest) if first.lstrip()[0] == "{" else _CsvRows(rest)
+    raise _Unusable("the file is empty")
+
+
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    for line in rest:
+        yield line
+
+
+class _Progress:
+    """Says on stderr how far a backfill is: on one line of a terminal, else now and then."""
+
+    def __init__(self, size: int, position: Callable[[], int]) -> None:
+        self._size, self._position = size, position
+        self._terminal = bool(sys.stderr and sys.stderr.isatty())
+        self._every = 0.2 if self._terminal else 10.0
+        self._began = self._last = monotonic()
+
+    def show(self, done: int, failed: int, finished: bool = False) -> None:
+        now = monotonic()
+        if now - self._last < self._every and not (finished and self._terminal):
+            return
+        self._last, seconds = now, max(now - self._began, 0.001)
+        text = "%d done, %d/s, %d failed" % (done, done / seconds, failed)
+        part = self._position() / self._size if self._size else 0.0
+        if 0 < part < 1 and not finished:
+            text += ", %d s left" % (seconds / part - seconds)
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K" + text + ("\n" if finished else ""))
+            sys.stderr.flush()
+        else:
+            _complain(text)
+
+
+class _Backfill:
+    """Pushes every row of a file. read == delivered + rejected + skipped, always.
+
+    Rows are read and pushed on the main thread, results come from the workers; lock
+    guards the counts and the file of rejects.
+    """
+
+    def __init__(self, rows: Union[_CsvRows, _JsonRows], rejects: Optional[IO[str]],
+                 progress: _Progress) -> None:
+        self._rows, self._rejects, self._progress = rows, rejects, progress
+        self._lock = threading.Lock()
+        self._room = threading.Event()  # something was settled
+        self._reading = False
+        self.interrupts = 0
+        self.read = self.delivered = self.rejected = self.skipped = 0
+        self.reasons: Dict[str, int] = {}
+        self.trouble: Optional[Exception] = None
+
+    def on_result(self, result: PushResult) -> None:
+        if result.delivered:
+            with self._lock:
+                self.delivered += 1
+        else:
+            self._reject(self._rows.rejected(result), _why(result))
+        self._room.set()
+
+    def on_interrupt(self, *_: object) -> None:
+        self.interrupts += 1
+        if self._reading:  # nothing else is interrupted, or the rows would not add up
+            raise KeyboardInterrupt
+
+    def each(self, skip: int, handle: Callable[[Tuple[str, ...], Any], None]) -> None:
+        """Call *handle* with every row that is valid."""
+        rows = iter(self._rows)
+        while not (self.interrupts or self.trouble):
+            try:
+                self._reading = True
+                row = next(rows, None)
+                self._reading = False
+            except KeyboardInterrupt:
+                break
+            finally:
+                self._reading = False
+            if row is None:
+                break
+            self.read += 1
+            user_id, dimensions, problem, original = row
+            if self.read <= skip:
+                self.skipped += 1
+                continue
+            try:
+                if problem:
+                    raise _Invalid(problem)
+                handle(_checked(None, None, user_id, (), dimensions, {}), original)
+            except _Invalid as invalid:
+                self._reject(original, str(invalid))
+            self._progress.show(self.delivered, self.rejected)
+
+    def send(self, client: Client, skip: int) -> None:
+        sender = client._renew()
+
+        def handle(checked: Tuple[str, ...], original: Any) -> None:
+            size = len(checked) // 2
+            if size > sender.max_pending:
+                raise _Invalid("more than %d dimensions" % sender.max_pending)
+            while len(sender.reserved) + size > sender.max_pending:
+                self._wait()
+                if self.interrupts > 1:
+                    raise _Invalid("interrupted")
+            if not sender.accept((time(),) + checked):
+                raise _Invalid("not accepted")
+
+        self.each(skip, handle)
+        until = monotonic() + 10 if self.interrupts else float("inf")
+        while client.stats()["pending"] and self.interrupts < 2 and monotonic() < until:
+            self._wait()
+            if self.interrupts and until == float("inf"):
+                until = monotonic() + 10
+        client.close(0)
+        self._progress.show(self.delivered, self.rejected, finished=True)
+
+    def _wait(self) -> None:
+        self._room.wait(0.1)
+        self._room.clear()
+        self._progress.show(self.delivered, self.rejected)
+
+    def _reject(self, row: Any, why: str) -> None:
+        with self._lock:
+            self.rejected += 1
+            self.reasons[why] = self.reasons.get(why, 0) + 1
+            try:
+                if self._rejects is not None:
+                    self._rows.write(self._rejects, row, why, self.rejected == 1)
+            except Exception as error:  # a full disk: said at the end
+                self.trouble = error
+
+
+def _push_many(args: Any, options: Dict[str, Any]) -> int:
+    import signal
+    with _open_source(args.source) as source:
+        size = os.fstat(source.fileno()).st_size if args.source != "-" else 0
+        rows = _open_rows(source)
+        rejects = _open_rejects(args)
+        backfill = _Backfill(rows, rejects, _Progress(size, source.tell))
+        try:
+            before = signal.signal(signal.SIGINT, backfill.on_interrupt)
+        except ValueError:  # not on the main thread
+            before = None
+        try:
+            if args.dry_run:
+                client = Client(**options)
+                backfill.each(args.skip or 0, lambda checked, _: _show(
+                    client.requests_for(_dimensions(("",) + checked), checked[0])))
+            else:
+                backfill.send(Client(max_batch=1000, on_result=backfill.on_result,
+                                     **options), args.skip or 0)
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+            if rejects is not None:
+                rejects.close()
+    return _summary(args, backfill)
+
+
+def _summary(args: Any, backfill: _Backfill) -> int:
+    for why, number in sorted(backfill.reasons.items(), key=lambda item: -item[1])[:10]:
+        _complain("%d rejected: %s" % (number, why))
+    if not args.dry_run:
+        _say("read %d, delivered %d, rejected %d, skipped %d" % (
+            backfill.read, backfill.delivered, backfill.rejected, backfill.skipped))
+    if backfill.trouble is not None:
+        _complain("the rejects cannot be written: %s" % backfill.trouble)
+    if backfill.interrupts:
+        _complain("interrupted; resume with --skip %d" % backfill.read)
+        return 130
+    return 1 if backfill.rejected else 0
+
+
+def _open_source(name: str) -> Any:
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb") if name == "-" else open(name, "rb")
+
+
+def _open_rejects(args: Any) -> Optional[IO[str]]:
+    if args.rejects is None:
+        return None
+    if (args.source != "-" and os.path.exists(args.rejects)
+            and os.path.samefile(args.source, args.rejects)):
+        raise _Unusable("--rejects must not be the file that is read")
+    return open(args.rejects, "w", encoding="utf-8", errors="surrogateescape",
+                newline="")
+
+
+def _read_back(path: str, body: bytes) -> Iterator[Tuple[str, Dict[str, str]]]:
+    """(visitor UUID, dimensions) of a request, as VWO's server would read them."""
+    url = urllib.parse.urlsplit(path)
+    query = dict(urllib.parse.parse_qsl(url.query, errors="strict"))
+    if url.path.endswith("/push"):
+        yield query["u"], json.loads(query["tags"])["u"]
+    elif url.path.endswith("/batch-events"):
+        for event in json.loads(body)["ev"]:
+            yield event["u"], json.loads(event["t"])["u"]
+    else:
+        data = json.loads(body)["d"]
+        yield data["visId"], data["visitor"]["props"]
+
+
+def _demo() -> int:
+    """Send real pushes to a collector in this process, and show what arrives."""
+    import http.server
+    import socketserver
+    users = {visitor_uuid(1, user): user for user in ("user-42", "user-7", "user-8")}
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            _say("\n%s\n%s%s" % (self.requestline, self.headers, body.decode()))
+            for visitor, dimensions in _read_back(self.path, body):
+                _say("  read back: user %s, visitor %s, %s" % (
+                    users[visitor], visitor, json.dumps(dimensions, ensure_ascii=False)))
+            self.send_response(204)
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Collector) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        url = "http://127.0.0.1:%d" % server.server_address[1]
+        _say("A collector listens at %s; these pushes go to it:" % url)
+        with Client(1, "demo-key", base_url=url) as client, \
+                Client(1, "demo-key", base_url=url, event_arch=True) as events:
+            client.push("plan", "premium", "user-42")
+            delivered = client.flush(10)
+            client.push({"plan": "free", "city": 'Z\xfcrich "100%" + \U0001f600'}, "user-7")
+            delivered &= client.flush(10)
+            events.push("plan", "premium", "user-8")
+            delivered &= events.flush(10)
+            _say("\nstats: %s" % json.dumps(client.stats()))
+        server.shutdown()
+    return 0 if delivered else 1
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line with *argv* (default: `sys.argv`); return the exit status."""
+    try:
+        args = _parse(argv)
+        if args.demo:
+            return _demo()
+        options = _options(args)
+        if args.source is not None:
+            return _push_many(args, options)
+        if args.dry_run:
+            _show(Client(**options).requests_for(*args.push))
+            return 0
+        return _push_one(args, options)
+    except SystemExit as stop:  # argparse has said what it had to say
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `| head` has seen enough; nothing more may be written, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _complain("the output was closed")
+        return 1
+    except OSError as error:
+        _complain("%s: %s" % (error.filename, error.strerror) if error.filename else error)
+    except (_Unusable, TypeError, ValueError) as error:
+        _complain(error)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
+# MIT License
+#
+# Copyright (c) 2026 The vwo_push authors
+#
+# Permission is hereby granted, free of charge, to any person obtaining a copy
+# of this software and associated documentation files (the "Software"), to deal
+# in the Software without restriction, including without limitation the rights
+# to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+# copies of the Software, and to permit persons to whom the Software is
+# furnished to do so, subject to the following conditions:
+#
+# The above copyright notice and this permission notice shall be included in all
+# copies or substantial portions of the Software.
+#
+# THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+# IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+# FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+# AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+# LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+# OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+# SOFTWARE.
