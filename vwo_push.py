@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import (
         IO, Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, NoReturn,
-        Optional, Sequence, Set, Tuple, Type, Union, overload,
+        Optional, Sequence, Set, Tuple, Union, overload,
     )
 
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
@@ -124,10 +124,10 @@ def _load(network: bool) -> None:
     import urllib.parse
     if network:
         import email.utils
-        import encodings.idna  # noqa: F401 (getaddrinfo and TLS look it up)
         import http.client
         import select
         import socket
+        "localhost".encode("idna")  # imports the codec that getaddrinfo and TLS use
         try:
             import ssl
         except ImportError:  # a Python built without OpenSSL can still speak http://
@@ -149,7 +149,7 @@ def _uuid5(namespace: bytes, name: str) -> bytes:
     digest = bytearray(hashlib.sha1(namespace + name.encode()).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
     digest[8] = digest[8] & 0x3F | 0x80
-    return digest
+    return bytes(digest)
 
 
 def visitor_uuid(account_id: Union[int, str], user_id: str) -> str:
@@ -159,18 +159,27 @@ def visitor_uuid(account_id: Union[int, str], user_id: str) -> str:
     "012345" is not 12345. *user_id* is any str that can be encoded as UTF-8. The same
     pair has the same UUID in every VWO SDK. Raises `TypeError` or `ValueError`.
     """
-    text = str(account_id) if type(account_id) is int else account_id
-    if not isinstance(text, str):
-        raise TypeError("account_id must be an int or a decimal string")
-    if not (text.isascii() and text.isdigit()):
+    account = _text("account_id", str(account_id) if type(account_id) is int
+                    else account_id)
+    if not (account.isascii() and account.isdigit()):
         raise ValueError("account_id must be an int of at least 0, or its digits")
-    if not isinstance(user_id, str):
-        raise TypeError("user_id must be a str")
+    name = _text("user_id", user_id)
     _load(network=False)
     try:
-        return _uuid5(_uuid5(_UUID_NAMESPACE, text), user_id).hex().upper()
+        return _uuid5(_uuid5(_UUID_NAMESPACE, account), name).hex().upper()
     except UnicodeEncodeError:
         raise ValueError("user_id cannot be encoded as UTF-8") from None
+
+
+def _text(name: str, value: Any) -> str:
+    """Return *value* as an exact str: a subclass may lie about its length."""
+    if not isinstance(value, str):
+        raise TypeError("%s must be a str" % name)
+    return str.__str__(value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _checked_text(name: str, value: Any, limit: Optional[int]) -> str:
@@ -189,38 +198,34 @@ def _checked_text(name: str, value: Any, limit: Optional[int]) -> str:
     return text
 
 
-def _map_items(dimensions: Any) -> List[Any]:
+def _map_items(dimensions: Any) -> List[Tuple[Any, Any]]:
+    if not _is_mapping(dimensions):
+        raise _Invalid("custom_dimension_map is not a mapping")
     try:
-        if isinstance(dimensions, dict):
-            return list(dict.items(dimensions))
-        if isinstance(dimensions, Mapping):
-            return [(key, dimensions[key]) for key in dimensions]
+        return list(dict(dimensions).items())
     except KeyboardInterrupt:
         raise
     except BaseException:  # somebody else's code: it may raise what it likes
         raise _Invalid("custom_dimension_map cannot be read") from None
-    raise _Invalid("custom_dimension_map is not a mapping")
 
 
-def _checked(key: Any, value: Any, user_id: Any, surplus: Any, dimensions: Any,
-             unknown: Any) -> Tuple[str, ...]:
-    """Return (user id, key, value, key, value, ...) of a push in any of its forms.
+def _checked(custom_dimension_key: Any = None, custom_dimension_value: Any = None,
+             user_id: Any = None, *surplus: Any, custom_dimension_map: Any = None,
+             **unknown: Any) -> Tuple[str, ...]:
+    """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
 
-    Raises `_Invalid`. The arguments are those of `Client.push`.
+    Takes what `Client.push` takes. Raises `_Invalid`.
     """
-    if surplus or unknown:
-        raise _Invalid("wrong arguments")
-    if dimensions is None and not isinstance(key, str) and isinstance(key, Mapping):
-        if value is not None and user_id is not None:
+    pair, dimensions = (custom_dimension_key, custom_dimension_value), custom_dimension_map
+    if dimensions is None and _is_mapping(pair[0]):
+        # push(map, user_id): the user id came as the second, or by its name.
+        dimensions, first, pair = pair[0], pair[1], (None, None)
+        if (first is None) is (user_id is None):
             raise _Invalid("wrong arguments")
-        key, value, user_id, dimensions = (
-            None, None, value if user_id is None else user_id, key)
-    if dimensions is None:
-        items: List[Any] = [(key, value)]
-    elif key is None and value is None:
-        items = _map_items(dimensions)
-    else:
-        raise _Invalid("both a custom_dimension_map and a key or a value")
+        user_id = user_id if first is None else first
+    if surplus or unknown or dimensions is not None and pair != (None, None):
+        raise _Invalid("wrong arguments")
+    items = [pair] if dimensions is None else _map_items(dimensions)
     if not items:
         raise _Invalid("custom_dimension_map is empty")
     checked = [_checked_text("user_id", user_id, None)]
@@ -253,7 +258,8 @@ class Request(_Request):
 class _Endpoint:
     """Where requests go. Read by any thread, written by nobody after construction."""
 
-    __slots__ = ("scheme", "host", "port", "authority", "path", "ssl_context", "proxy")
+    __slots__ = ("scheme", "host", "port", "literal", "authority", "path", "ssl_context",
+                 "proxy")
 
     def __init__(self, base_url: str, ssl_context: Optional[ssl.SSLContext],
                  network: bool) -> None:
@@ -261,12 +267,13 @@ class _Endpoint:
         self.scheme: str = url.scheme
         self.host = (url.hostname or "").encode("idna").decode()
         self.port = url.port or (443 if self.scheme == "https" else 80)
-        self.authority = "[%s]" % self.host if ":" in self.host else self.host
-        if url.port:
-            self.authority += ":%d" % url.port
+        self.literal = "[%s]" % self.host if ":" in self.host else self.host
+        self.authority = self.literal + (":%d" % url.port if url.port else "")
         self.path: str = url.path.rstrip("/")
         self.ssl_context: Optional[ssl.SSLContext] = None
         self.proxy: Optional[Tuple[str, int, str]] = None
+        if ssl_context is not None and not _is_context(ssl_context):
+            raise TypeError("ssl_context must be an ssl.SSLContext")
         if network:
             self.proxy = _proxy_for(self.scheme, self.host, self.port)
             if self.scheme == "https":
@@ -378,6 +385,8 @@ def _dimensions(push: _Push) -> Dict[str, str]:
 def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
     """Batch requests for every dimension of *pushes*, split by count and by size."""
     parts: List[_Part] = []
+    events: List[str] = []
+    members: List[int] = []
     room = size = 0
     for index, push in enumerate(pushes):
         visitor = _visitor(config, push[1])
@@ -385,8 +394,7 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
             event = _batch_event(visitor, push[0], push[at], push[at + 1])
             size += len(event) + 2
             if not room or size > MAX_BODY_BYTES:
-                events: List[str] = []
-                members: List[int] = []
+                events, members = [], []
                 parts.append((_batch_request, events, members))
                 room, size = config.max_batch, len(event) + 32
             events.append(event)
@@ -438,20 +446,18 @@ class _TimedOut(Exception):
 
 
 def _checked_url(base_url: str) -> urllib.parse.SplitResult:
-    if not isinstance(base_url, str):
-        raise TypeError("base_url must be a str")
-    allowed = "base_url must be https://host or http://host, with a port and a path at most"
-    if not base_url.isprintable() or set(base_url) & set(" ?#@\\\"<>^`{|}"):
-        raise ValueError(allowed)
-    try:
-        url = urllib.parse.urlsplit(base_url)
-        (url.hostname or "").encode("idna")
-        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:  # a port out of range, brackets that do not match
-        valid = None
-    if not valid or not url.path.isascii():
-        raise ValueError(allowed)
-    return url
+    text = _text("base_url", base_url)
+    if text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}"):
+        try:
+            url = urllib.parse.urlsplit(text)
+            (url.hostname or "").encode("idna")
+            if (url.scheme in ("http", "https") and url.hostname and url.port != 0
+                    and url.path.isascii()):
+                return url
+        except ValueError:  # a port out of range, brackets that do not match
+            pass
+    raise ValueError("base_url must be https://host or http://host, with a port and a "
+                     "path at most")
 
 
 def _proxy_for(scheme: str, host: str, port: int) -> Optional[Tuple[str, int, str]]:
@@ -461,23 +467,29 @@ def _proxy_for(scheme: str, host: str, port: int) -> Optional[Tuple[str, int, st
     """
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
-    import urllib.request  # 5 ms for the few who have a proxy
-    text = urllib.request.getproxies_environment().get(scheme)
-    if not text or urllib.request.proxy_bypass_environment("%s:%d" % (host, port)):
+    from urllib import request  # 5 ms, for the few who have a proxy
+    library: Any = request  # typeshed does not know these two functions
+    text = library.getproxies_environment().get(scheme)
+    if not text or library.proxy_bypass_environment("%s:%d" % (host, port)):
         return None
     try:
-        url = urllib.parse.urlsplit(text if "://" in text else "http://" + text)
-        proxy_host, proxy_port = url.hostname, url.port or 80
+        address: str = text if "://" in text else "http://" + text
+        url = urllib.parse.urlsplit(address)
+        if url.scheme != "http" or not url.hostname:
+            raise ValueError
+        login = ""
+        if url.username is not None:
+            import base64
+            pair = "%s:%s" % (url.username, url.password or "")
+            login = "Basic " + base64.b64encode(
+                urllib.parse.unquote_to_bytes(pair)).decode()
+        return url.hostname, url.port or 80, login
     except ValueError:
-        proxy_host = None
-    if not proxy_host or url.scheme != "http":
-        raise ValueError("%s_PROXY must be http://host:port" % scheme.upper())
-    login = ""
-    if url.username is not None:
-        import base64
-        login = "%s:%s" % (url.username, url.password or "")
-        login = "Basic " + base64.b64encode(urllib.parse.unquote_to_bytes(login)).decode()
-    return proxy_host, proxy_port, login
+        raise ValueError("%s_PROXY must be http://host:port" % scheme.upper()) from None
+
+
+def _is_context(value: Any) -> bool:
+    return "ssl" in globals() and isinstance(value, ssl.SSLContext)
 
 
 def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
@@ -489,8 +501,6 @@ def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
         raise ValueError("base_url is https, and this Python has no ssl module: "
                          "use an http:// base_url, or a transport")
     if given is not None:
-        if not isinstance(given, ssl.SSLContext):
-            raise TypeError("ssl_context must be an ssl.SSLContext")
         return given
     cafile, capath = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     try:
@@ -516,8 +526,8 @@ def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
         poll.register(sock, select.POLLOUT if writing else select.POLLIN)
         return bool(poll.poll(seconds * 1000))
     # Windows reports a failed connect in the third list only.
-    lists = ([], [sock], [sock]) if writing else ([sock], [], [])
-    return any(select.select(*lists, seconds))
+    reads, writes = ([], [sock]) if writing else ([sock], [])
+    return any(select.select(reads, writes, writes, seconds))
 
 
 class _Deadline:
@@ -556,9 +566,9 @@ class _Answer(io.RawIOBase):
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self._file = io.BufferedReader(self)
+        self._file: Any = io.BufferedReader(self)
 
-    def makefile(self, mode: str) -> io.BufferedReader:
+    def makefile(self, mode: str) -> Any:
         return self._file
 
     def readable(self) -> bool:
@@ -630,11 +640,13 @@ class _Connection:
         """From another thread: end whatever the owner is waiting for, for good."""
         self._shut = True
         sock = self._sock
+        if sock is None:
+            return
         try:
             # Not sock.shutdown: that of a TLS socket drops its TLS layer first, and its
             # owner would go on in plain text.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except (OSError, TypeError):  # not connected, or not there
+        except OSError:  # not connected, or closed meanwhile
             pass
 
     def forget(self) -> None:
@@ -728,9 +740,7 @@ class _Connection:
 
     def _tunnel(self, login: str) -> None:
         """Ask the proxy for a connection to the server."""
-        target = "%s:%d" % (self._endpoint.authority.rpartition(":")[0]
-                            if ":" in self._endpoint.authority.rpartition("]")[2]
-                            else self._endpoint.authority, self._endpoint.port)
+        target = "%s:%d" % (self._endpoint.literal, self._endpoint.port)
         lines = ["CONNECT %s HTTP/1.1" % target, "Host: " + target]
         if login:
             lines.append("Proxy-Authorization: " + login)
@@ -917,7 +927,7 @@ def _may_log() -> bool:
     We may be in a signal handler or a finaliser that interrupted it, or in a handler of
     its own, and whatever it has locked we would wait for, for ever.
     """
-    frame: Optional[FrameType] = sys._getframe(1)
+    frame: Optional[FrameType] = sys._getframe(1)  # pyright: ignore
     while frame is not None:
         if str(frame.f_globals.get("__name__")).split(".")[0] in ("logging", "queue"):
             return False
@@ -1161,7 +1171,8 @@ class _Sender:
                 return None
             if self.stranded:
                 return self.stranded.pop()
-            room, pushes = self.config.max_batch, []
+            room = self.config.max_batch
+            pushes: List[_Push] = []
             while self.waiting:
                 size = (len(self.waiting[0]) - 2) // 2
                 if pushes and size > room:
@@ -1450,6 +1461,7 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
     time ran out or the batch was settled by somebody else."""
     config = sender.config
     last = float("inf") if until is None else until
+    outcome: Tuple[Optional[int], Optional[str]] = (None, None)
     ready = sender.not_before
     for attempt in range(1, config.max_attempts + 1):
         ready = max(ready, sender.not_before)
@@ -1486,12 +1498,12 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
             raise _Failure("proxy", False, status)
         return status, _retry_after(answer) if _is_transient(status) else 0.0
     try:
-        status = config.transport(request, seconds)
-        if isinstance(status, int):
-            return int(status), 0.0
+        result: Any = config.transport(request, seconds)
     except BaseException:  # anybody's code
         raise _Failure("transport") from None
-    raise _Failure("transport", False)
+    if not isinstance(result, int):
+        raise _Failure("transport", False)
+    return int(result), 0.0
 
 
 def _nonce() -> str:
@@ -1577,9 +1589,7 @@ def _account(account_id: Any) -> str:
 
 
 def _key(sdk_key: Any) -> str:
-    if not isinstance(sdk_key, str):
-        raise TypeError("sdk_key must be a str")
-    text = str.__str__(sdk_key)
+    text = _text("sdk_key", sdk_key)
     if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
         raise ValueError("sdk_key must be printable ASCII, not empty, and without "
                          "spaces around it")
@@ -1589,9 +1599,7 @@ def _key(sdk_key: Any) -> str:
 def _prefix(collection_prefix: Any) -> str:
     if collection_prefix is None:
         return ""
-    if not isinstance(collection_prefix, str):
-        raise TypeError("collection_prefix must be a str, or None")
-    text = collection_prefix.strip("/")
+    text = _text("collection_prefix", collection_prefix).strip("/")
     if not text.isascii() or text in (".", "..") or not all(
             char.isalnum() or char in "-._~" for char in text):
         raise ValueError("collection_prefix must be one path segment of letters, digits "
@@ -1692,7 +1700,13 @@ class Client:
              user_id: str) -> bool: ...
 
     @overload
-    def push(self, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
+    def push(self, __map: Mapping[str, str], __user_id: str) -> bool: ...
+
+    @overload
+    def push(self, __map: Mapping[str, str], *, user_id: str) -> bool: ...
+
+    @overload
+    def push(self, *, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
 
     def push(self, custom_dimension_key: Any = None, custom_dimension_value: Any = None,
              user_id: Any = None, *surplus: Any, custom_dimension_map: Any = None,
@@ -1721,8 +1735,8 @@ class Client:
                     time(), user_id, custom_dimension_key, custom_dimension_value)
             else:
                 push = (time(),) + _checked(
-                    custom_dimension_key, custom_dimension_value, user_id, surplus,
-                    custom_dimension_map, unknown)
+                    custom_dimension_key, custom_dimension_value, user_id, *surplus,
+                    custom_dimension_map=custom_dimension_map, **unknown)
             return (self._senders.get(getpid()) or self._renew()).accept(push)
         except Exception as error:
             reason = str(error) if type(error) is _Invalid else _BROKE
@@ -1759,25 +1773,12 @@ class Client:
         """
         return (self._senders.get(getpid()) or self._renew()).stats()
 
-    @overload
-    def requests_for(self, custom_dimension_key: str, custom_dimension_value: str,
-                     user_id: str) -> List[Request]: ...
-
-    @overload
-    def requests_for(self, custom_dimension_map: Mapping[str, str],
-                     user_id: str) -> List[Request]: ...
-
-    def requests_for(self, custom_dimension_key: Any = None,
-                     custom_dimension_value: Any = None, user_id: Any = None,
-                     *surplus: Any, custom_dimension_map: Any = None,
-                     **unknown: Any) -> List[Request]:
+    def requests_for(self, *args: Any, **kwargs: Any) -> List[Request]:
         """Return the requests that this push alone would make, and send nothing.
 
         Takes what `push` takes. Raises `ValueError` with the reason for what it refuses.
         """
-        push = (time(),) + _checked(
-            custom_dimension_key, custom_dimension_value, user_id, surplus,
-            custom_dimension_map, unknown)
+        push = (time(),) + _checked(*args, **kwargs)
         return [build(self._config, payload, _nonce())
                 for build, payload, _ in _parts(self._config, [push], _nonce())]
 
@@ -1822,13 +1823,13 @@ class Client:
 
 def _from_settings(settings: Any) -> Dict[str, Any]:
     """The arguments of `Client` that an official settings file holds."""
-    if isinstance(settings, (str, bytes)):
+    if type(settings) in (str, bytes):
         _load(network=False)
         try:
             settings = json.loads(settings)
         except (ValueError, RecursionError):
             raise ValueError("the settings are not JSON") from None
-    if not isinstance(settings, Mapping):
+    if not _is_mapping(settings):
         raise TypeError("the settings must be a JSON object")
     for member, kinds in (("accountId", (int, str)), ("sdkKey", (str,)),
                           ("collectionPrefix", (str, type(None))),
@@ -1880,12 +1881,12 @@ def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str =
     if len(body) > MAX_SETTINGS_BYTES:
         raise ValueError("VWO's settings are longer than 8 MiB")
     try:
-        settings = json.loads(body)
+        settings: Any = json.loads(body)
     except (ValueError, RecursionError):
         settings = None
-    if not isinstance(settings, dict):
+    if not _is_mapping(settings):
         raise ValueError("VWO's settings are not a JSON object")
-    return settings
+    return dict(settings)
 
 
 # -- Command line ------------------------------------------------------------------------
@@ -1904,6 +1905,7 @@ options (which show in process lists). Exit status: 0 everything was delivered,
 
 _ERROR = "vwo_push_error"  # the column or member of a reject that says why
 _LINE = "vwo_push_line"  # the member of a reject that holds a line which is no JSON
+MAX_BACKFILL_PENDING = 20_000  # dimensions in memory at a time
 MAX_LINE_CHARS = 1_000_000  # of an input file; what is longer is read in pieces
 
 
@@ -1911,7 +1913,7 @@ class _Unusable(Exception):
     """An input file or an option that cannot be used; the text is for the user."""
 
 
-def _say(text: str, stream: Optional[IO[str]] = None) -> None:
+def _say(text: str, stream: Any = None) -> None:
     stream = stream or sys.stdout
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -1992,7 +1994,7 @@ def _push_one(args: Any, options: Dict[str, Any]) -> int:
 
 def _why(result: PushResult) -> str:
     status = "" if result.status is None else " %d" % result.status
-    return "%s%s after %d attempts" % (result.error, status, result.attempts)
+    return "%s%s, attempts: %d" % (result.error, status, result.attempts)
 
 
 def _show(requests: Iterable[Request]) -> None:
@@ -2044,7 +2046,7 @@ class _CsvRows:
                 continue
             if not row:
                 continue  # an empty line
-            cells = row[:-1] if self._extra and len(row) > len(self.header) else row
+            cells = row[:-1] if self._extra else row
             if len(cells) != len(self.header):
                 yield None, None, "%d cells instead of %d" % (
                     len(cells), len(self.header)), cells
@@ -2067,8 +2069,7 @@ class _CsvRows:
         writer = self._writer(file, lineterminator="\n")
         if first:
             writer.writerow(self.header + [_ERROR])
-        row = row[:len(self.header)]
-        writer.writerow(row + [""] * (len(self.header) - len(row)) + [why])
+        writer.writerow(row + [why])
 
 
 class _JsonRows:
@@ -2084,15 +2085,15 @@ class _JsonRows:
 
     def _row(self, line: str) -> Tuple[Any, Any, Optional[str], Any]:
         try:
-            row = json.loads(line)
+            row: Any = json.loads(line)
         except (ValueError, RecursionError):
             return None, None, "not JSON", {_LINE: line}
-        if not isinstance(row, dict):
+        if not _is_mapping(row):
             return None, None, "not a JSON object", {_LINE: line}
         row.pop(_ERROR, None)
-        if isinstance(row.get(_LINE), str) and len(row) == 1:
+        if len(row) == 1 and type(row.get(_LINE)) is str:
             return self._row(row[_LINE])  # a reject that was not JSON, fed back
-        if not isinstance(row.get("dimensions"), dict):
+        if not _is_mapping(row.get("dimensions")):
             return None, None, "dimensions is not an object", row
         return row.get("user_id"), row["dimensions"], None, row
 
@@ -2160,16 +2161,17 @@ class _Backfill:
         self._lock = threading.Lock()
         self._room = threading.Event()  # something was settled
         self._reading = False
+        self._pending = 0  # dimensions
         self.interrupts = 0
         self.read = self.delivered = self.rejected = self.skipped = 0
         self.reasons: Dict[str, int] = {}
         self.trouble: Optional[Exception] = None
 
     def on_result(self, result: PushResult) -> None:
-        if result.delivered:
-            with self._lock:
-                self.delivered += 1
-        else:
+        with self._lock:
+            self._pending -= len(result.dimensions)
+            self.delivered += result.delivered
+        if not result.delivered:
             self._reject(self._rows.rejected(result), _why(result))
         self._room.set()
 
@@ -2178,7 +2180,7 @@ class _Backfill:
         if self._reading:  # nothing else is interrupted, or the rows would not add up
             raise KeyboardInterrupt
 
-    def each(self, skip: int, handle: Callable[[Tuple[str, ...], Any], None]) -> None:
+    def each(self, skip: int, handle: Callable[[str, Dict[str, str]], None]) -> None:
         """Call *handle* with every row that is valid."""
         rows = iter(self._rows)
         while not (self.interrupts or self.trouble):
@@ -2200,24 +2202,23 @@ class _Backfill:
             try:
                 if problem:
                     raise _Invalid(problem)
-                handle(_checked(None, None, user_id, (), dimensions, {}), original)
+                _checked(dimensions, user_id=user_id)  # for its reason
+                handle(user_id, dimensions)
             except _Invalid as invalid:
                 self._reject(original, str(invalid))
             self._progress.show(self.delivered, self.rejected)
 
     def send(self, client: Client, skip: int) -> None:
-        sender = client._renew()
-
-        def handle(checked: Tuple[str, ...], original: Any) -> None:
-            size = len(checked) // 2
-            if size > sender.max_pending:
-                raise _Invalid("more than %d dimensions" % sender.max_pending)
-            while len(sender.reserved) + size > sender.max_pending:
+        def handle(user_id: str, dimensions: Dict[str, str]) -> None:
+            size = len(dimensions)
+            if size > MAX_BACKFILL_PENDING:
+                raise _Invalid("more than %d dimensions" % MAX_BACKFILL_PENDING)
+            while self._pending + size > MAX_BACKFILL_PENDING and self.interrupts < 2:
                 self._wait()
-                if self.interrupts > 1:
-                    raise _Invalid("interrupted")
-            if not sender.accept((time(),) + checked):
-                raise _Invalid("not accepted")
+            with self._lock:
+                self._pending += size
+            if not client.push(dimensions, user_id):
+                raise _Invalid("interrupted")
 
         self.each(skip, handle)
         until = monotonic() + 10 if self.interrupts else float("inf")
@@ -2258,11 +2259,13 @@ def _push_many(args: Any, options: Dict[str, Any]) -> int:
         try:
             if args.dry_run:
                 client = Client(**options)
-                backfill.each(args.skip or 0, lambda checked, _: _show(
-                    client.requests_for(_dimensions(("",) + checked), checked[0])))
+                backfill.each(args.skip or 0, lambda user_id, dimensions: _show(
+                    client.requests_for(dimensions, user_id)))
             else:
-                backfill.send(Client(max_batch=1000, on_result=backfill.on_result,
-                                     **options), args.skip or 0)
+                # Twice the room: a push frees its own a moment after its result.
+                backfill.send(Client(
+                    max_batch=1000, max_pending=2 * MAX_BACKFILL_PENDING,
+                    on_result=backfill.on_result, **options), args.skip or 0)
         finally:
             if before is not None:
                 signal.signal(signal.SIGINT, before)
@@ -2310,6 +2313,7 @@ def _read_back(path: str, body: bytes) -> Iterator[Tuple[str, Dict[str, str]]]:
             yield event["u"], json.loads(event["t"])["u"]
     else:
         data = json.loads(body)["d"]
+        del data["visitor"]["props"][RESERVED_KEY]
         yield data["visId"], data["visitor"]["props"]
 
 
@@ -2333,7 +2337,7 @@ def _demo() -> int:
 
         do_POST = do_GET
 
-        def log_message(self, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
