@@ -434,11 +434,9 @@ def _halves(part: _Part) -> List[_Part]:
 class _Failure(Exception):
     """An attempt without a usable answer. *kind* is a `PushResult.error`."""
 
-    def __init__(self, kind: str, retry: bool = True, status: Optional[int] = None,
-                 retry_after: float = 0.0) -> None:
+    def __init__(self, kind: str, retry: bool = True, status: Optional[int] = None) -> None:
         super().__init__(kind)
         self.kind, self.retry, self.status = kind, retry, status
-        self.retry_after = retry_after
 
 
 class _TimedOut(Exception):
@@ -502,15 +500,14 @@ def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
                          "use an http:// base_url, or a transport")
     if given is not None:
         return given
-    cafile, capath = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    capath = os.environ.get("SSL_CERT_DIR")
     try:
         context = ssl.create_default_context()
-        if cafile:  # OpenSSL passes over one that it cannot read
-            context.load_verify_locations(cafile=cafile)
+        if os.environ.get("SSL_CERT_FILE"):  # OpenSSL passes over one it cannot read
+            context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
     except (OSError, ValueError) as error:
-        raise ValueError("the TLS set-up of the environment cannot work (SSL_CERT_FILE, "
-                         "SSLKEYLOGFILE): %s" % (error.strerror or "no certificate in it")
-                         if isinstance(error, OSError) else str(error)) from None
+        raise ValueError("the certificates that the environment names cannot be used "
+                         "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % error) from None
     folder = capath or ssl.get_default_verify_paths().capath
     if not context.cert_store_stats()["x509_ca"] and not (
             folder and os.path.isdir(folder) and os.listdir(folder)):
@@ -550,11 +547,11 @@ class _Deadline:
         until = monotonic() + self.left() * share
         while True:
             began = monotonic()
+            asked = max(0.0, min(until - began, FROZEN_SECONDS))
+            if _ready(sock, writing, asked):  # before the clock is looked at
+                return
             if began >= until:
                 raise _TimedOut
-            asked = min(until - began, FROZEN_SECONDS)
-            if _ready(sock, writing, asked):
-                return
             overslept = monotonic() - began - asked
             if overslept > FROZEN_SECONDS:
                 self._end += overslept
@@ -661,6 +658,8 @@ class _Connection:
             pass
 
     def receive_into(self, buffer: Any) -> int:
+        if self._heard and self._deadline.left() < 0:
+            raise _TimedOut  # a flood never makes us wait, so it is stopped here
         received: int = self._call(self._sock.recv_into, False, buffer)
         self._heard = self._heard or received > 0
         return received
@@ -756,16 +755,10 @@ class _Connection:
     def _exchange(self, request: Request) -> http.client.HTTPResponse:
         try:
             self._send_all(self._serialised(request))
-        except (BrokenPipeError, ConnectionResetError):
-            # A server may answer, 413 for one, and hang up before it has read it all.
-            try:
-                answer = self._receive(request.method)
-            except http.client.HTTPException:
-                raise ConnectionResetError from None
-        else:
-            answer = self._receive(request.method)
+        except ConnectionError:
+            pass  # a server may answer, 413 for one, and hang up before it has read it all
+        self._answer = answer = self._receive(request.method)
         self._used = (time(), monotonic())
-        self._answer = answer
         return answer
 
     def _serialised(self, request: Request) -> bytes:
@@ -801,16 +794,13 @@ class _Connection:
             return error
         if isinstance(error, _TimedOut):
             return _Failure("timeout")
-        if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
-            if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-                return _Failure("connection")
-            return _Failure("tls", not isinstance(error, ssl.SSLCertVerificationError))
-        if self._endpoint.ssl_context is not None and isinstance(
-                error, ssl.CertificateError):  # 3.7: not an SSLError for a wrong name
-            return _Failure("tls", False)
-        if isinstance(error, OSError):
-            return _Failure("connection")
-        return _Failure("response")
+        if self._endpoint.ssl_context is not None:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                return _Failure("tls", retry=False)
+            if isinstance(error, ssl.SSLError) and not isinstance(
+                    error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+                return _Failure("tls")
+        return _Failure("connection" if isinstance(error, OSError) else "response")
 
 
 def _is_transient(status: int) -> bool:
@@ -1477,8 +1467,7 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
         except _Failure as failure:
             if failure.kind == "timeout" and monotonic() >= last:
                 return None  # cut off by our own haste, not the server's fault
-            outcome, wait = (failure.status, failure.kind), failure.retry_after
-            retry = failure.retry
+            outcome, wait, retry = (failure.status, failure.kind), 0.0, failure.retry
         if wait:
             sender.hold(wait)
         if not retry:
@@ -2124,7 +2113,7 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 class _Progress:
-    """Says on stderr how far a backfill is: on one line of a terminal, else now and then."""
+    """Says on stderr how far a backfill is: on one line of a terminal, else every 10 s."""
 
     def __init__(self, size: int, position: Callable[[], int]) -> None:
         self._size, self._position = size, position
