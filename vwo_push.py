@@ -122,6 +122,7 @@ def _load(network: bool) -> None:
     import json
     import random
     import urllib.parse
+    "~".encode("ascii", "ignore")  # imports the codec that quote uses, on PyPy
     if network:
         import email.utils
         import http.client
@@ -173,18 +174,18 @@ def visitor_uuid(account_id: Union[int, str], user_id: str) -> str:
 
 def _text(name: str, value: Any) -> str:
     """Return *value* as an exact str: a subclass may lie about its length."""
-    if not isinstance(value, str):
+    if not issubclass(type(value), str):
         raise TypeError("%s must be a str" % name)
     return str.__str__(value)
 
 
 def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
+    return issubclass(type(value), Mapping)
 
 
 def _checked_text(name: str, value: Any, limit: Optional[int]) -> str:
     """Return *value* as an exact str, or raise `_Invalid`."""
-    if not isinstance(value, str):
+    if not issubclass(type(value), str):  # isinstance believes a lying __class__
         raise _Invalid(name + " is not a str")
     text = str.__str__(value)  # a subclass may lie about its length and its encoding
     if not text:
@@ -209,32 +210,44 @@ def _map_items(dimensions: Any) -> List[Tuple[Any, Any]]:
         raise _Invalid("custom_dimension_map cannot be read") from None
 
 
-def _checked(custom_dimension_key: Any = None, custom_dimension_value: Any = None,
-             user_id: Any = None, *surplus: Any, custom_dimension_map: Any = None,
-             **unknown: Any) -> Tuple[str, ...]:
-    """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
-
-    Takes what `Client.push` takes. Raises `_Invalid`.
-    """
-    pair, dimensions = (custom_dimension_key, custom_dimension_value), custom_dimension_map
-    if dimensions is None and _is_mapping(pair[0]):
+def _items(custom_dimension_key: Any = None, custom_dimension_value: Any = None,
+           user_id: Any = None, *, custom_dimension_map: Any = None,
+           ) -> Tuple[Any, List[Tuple[Any, Any]]]:
+    """Return the user id and the (key, value) pairs of the arguments of a push."""
+    key, value, dimensions = (
+        custom_dimension_key, custom_dimension_value, custom_dimension_map)
+    if dimensions is None and _is_mapping(key):
         # push(map, user_id): the user id came as the second, or by its name.
-        dimensions, first, pair = pair[0], pair[1], (None, None)
-        if (first is None) is (user_id is None):
+        if (value is None) is (user_id is None):
             raise _Invalid("wrong arguments")
-        user_id = user_id if first is None else first
-    if surplus or unknown or dimensions is not None and pair != (None, None):
+        dimensions, user_id = key, user_id if value is None else value
+        key = value = None
+    if dimensions is None:
+        return user_id, [(key, value)]
+    if key is not None or value is not None:
         raise _Invalid("wrong arguments")
-    items = [pair] if dimensions is None else _map_items(dimensions)
+    items = _map_items(dimensions)
     if not items:
         raise _Invalid("custom_dimension_map is empty")
-    checked = [_checked_text("user_id", user_id, None)]
-    for key, value in items:
-        key = _checked_text("custom_dimension_key", key, MAX_TEXT_CHARS)
-        if key == RESERVED_KEY:
-            raise _Invalid("custom_dimension_key is reserved by VWO")
-        checked += key, _checked_text("custom_dimension_value", value, MAX_TEXT_CHARS)
-    return tuple(checked)
+    return user_id, items
+
+
+def _checked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tuple[str, ...]:
+    """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
+
+    Takes what `Client.push` was called with. Raises `_Invalid`.
+    """
+    try:
+        user_id, items = _items(*args, **kwargs)
+        checked = [_checked_text("user_id", user_id, None)]
+        for key, value in items:
+            key = _checked_text("custom_dimension_key", key, MAX_TEXT_CHARS)
+            if key == RESERVED_KEY:
+                raise _Invalid("custom_dimension_key is reserved by VWO")
+            checked += key, _checked_text("custom_dimension_value", value, MAX_TEXT_CHARS)
+        return tuple(checked)
+    except TypeError:  # the call itself does not fit
+        raise _Invalid("wrong arguments") from None
 
 
 # -- Wire: what is sent. Pure: no clock, no random, no state -----------------------------
@@ -558,12 +571,18 @@ class _Deadline:
                 until += overslept
 
 
+class _Buffer(io.BufferedReader):
+    def flush(self) -> None:
+        """Nothing. The garbage collector may close this before the HTTPResponse that
+        flushes it when it is closed; from 3.13 on the error would be on stderr."""
+
+
 class _Answer(io.RawIOBase):
     """The bytes of one answer, as the file that `http.client` reads it from."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self._file: Any = io.BufferedReader(self)
+        self._file: Any = _Buffer(self)
 
     def makefile(self, mode: str) -> Any:
         return self._file
@@ -1036,6 +1055,14 @@ def _taken_lock() -> Any:
     return lock
 
 
+def _snapshot(locks: Deque[Any]) -> List[Any]:
+    while True:
+        try:
+            return list(locks)
+        except RuntimeError:  # changed by a thread meanwhile: without a GIL it can be
+            pass
+
+
 def _release(lock: Any) -> None:
     try:
         lock.release()
@@ -1195,10 +1222,11 @@ class _Sender:
             woken = True  # a push has taken it: its work is waiting
         return woken and not self.swept
 
-    def pause(self, batch: _Batch, until: float) -> bool:
-        """Sleep until the monotonic time *until*. False: *batch* is not ours any more."""
+    def pause(self, batch: _Batch, ready: float, last: float) -> bool:
+        """Sleep until the monotonic time *ready*, and as long as the server wants quiet,
+        but not past *last*. False: *batch* is not ours any more."""
         while not (batch.claimed or self.swept):
-            seconds = until - monotonic()
+            seconds = min(max(ready, self.not_before), last) - monotonic()
             if seconds <= 0:
                 return True
             wake = _taken_lock()
@@ -1275,12 +1303,13 @@ class _Sender:
         with self.lock:
             window = self.windows[-1]
             window.end = self.taken + len(self.waiting)
+            windows = list(self.windows)  # with those of the flushes that wait as we do
             self.windows.append(_Window())
         try:
             while not self._wait_for(window, until):
                 if monotonic() >= until:
                     return False
-            return not window.lost
+            return not any(each.lost for each in windows)
         finally:
             with self.lock:
                 # Pushes that are still pending count in the flush after this one.
@@ -1326,7 +1355,7 @@ class _Sender:
 
     def stop(self, until: float) -> None:
         """Wake the workers, end what they wait for, and join them until *until*."""
-        for wake in list(self.idle) + list(self.sleepers):
+        for wake in _snapshot(self.idle) + _snapshot(self.sleepers):
             _release(wake)
         for connection in list(self.connections):
             connection.shut()
@@ -1349,7 +1378,7 @@ class _Sender:
         """The client is gone. Workers end when nothing is waiting; a finaliser may call
         this in the middle of anything, so it takes no lock."""
         self.orphaned = True
-        for wake in list(self.idle):
+        for wake in _snapshot(self.idle):
             _release(wake)
         self.retire()
 
@@ -1452,10 +1481,9 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
     config = sender.config
     last = float("inf") if until is None else until
     outcome: Tuple[Optional[int], Optional[str]] = (None, None)
-    ready = sender.not_before
+    ready = 0.0
     for attempt in range(1, config.max_attempts + 1):
-        ready = max(ready, sender.not_before)
-        if not sender.pause(batch, min(ready, last)) or monotonic() >= last:
+        if not sender.pause(batch, ready, last) or monotonic() >= last:
             return None
         sender.count_attempt(batch, part[2], attempt)
         seconds = min(config.timeout, last - monotonic())
@@ -1483,7 +1511,7 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
     if config.transport is None:
         answer = connection.exchange(request, seconds)
         status = answer.status
-        if status == 407:
+        if status == 407 and config.endpoint.proxy is not None:
             raise _Failure("proxy", False, status)
         return status, _retry_after(answer) if _is_transient(status) else 0.0
     try:
@@ -1556,7 +1584,7 @@ def _whole(name: str, value: Any, most: Optional[int] = None) -> int:
 def _seconds(name: str, value: Any, zero: bool = False) -> float:
     if type(value) not in (int, float):
         raise TypeError("%s must be a number of seconds" % name)
-    if not (0 < value < float("inf") or zero and value == 0):
+    if not (0 < value <= sys.float_info.max or zero and value == 0):
         raise ValueError("%s must be a finite number of seconds, %s" % (
             name, "0 or more" if zero else "more than 0"))
     return float(value)
@@ -1697,9 +1725,7 @@ class Client:
     @overload
     def push(self, *, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
 
-    def push(self, custom_dimension_key: Any = None, custom_dimension_value: Any = None,
-             user_id: Any = None, *surplus: Any, custom_dimension_map: Any = None,
-             **unknown: Any) -> bool:
+    def push(_self, *args: Any, **kwargs: Any) -> bool:  # noqa: N805
         """Tag a user: ``push(key, value, user_id)`` or ``push(map, user_id)``.
 
         Keys and values are non-empty str of at most 255 code points; *user_id* is the
@@ -1710,27 +1736,24 @@ class Client:
         not valid, `max_pending` is reached, or the client is closed. Never raises,
         waits or does I/O, also in signal handlers, finalisers and callbacks.
         """
+        # Arguments are told apart by hand: Python raises for one that is given twice.
+        key = value = user_id = None
+        if len(args) == 3 and not kwargs:
+            key, value, user_id = args
         try:
-            if (type(custom_dimension_key) is str and type(user_id) is str
-                    and type(custom_dimension_value) is str
-                    and 0 < len(custom_dimension_key) <= MAX_TEXT_CHARS
-                    and 0 < len(custom_dimension_value) <= MAX_TEXT_CHARS
-                    and user_id and custom_dimension_key != RESERVED_KEY
-                    and custom_dimension_key.isascii() and user_id.isascii()
-                    and custom_dimension_value.isascii()
-                    and custom_dimension_map is None and not surplus and not unknown):
+            if (type(key) is str and type(value) is str and type(user_id) is str
+                    and 0 < len(key) <= MAX_TEXT_CHARS and 0 < len(value) <= MAX_TEXT_CHARS
+                    and user_id and key != RESERVED_KEY
+                    and key.isascii() and value.isascii() and user_id.isascii()):
                 # Nearly all pushes: the same checks as _checked, at a third of its cost.
-                push: _Push = (
-                    time(), user_id, custom_dimension_key, custom_dimension_value)
+                push: _Push = (time(), user_id, key, value)
             else:
-                push = (time(),) + _checked(
-                    custom_dimension_key, custom_dimension_value, user_id, *surplus,
-                    custom_dimension_map=custom_dimension_map, **unknown)
-            return (self._senders.get(getpid()) or self._renew()).accept(push)
+                push = (time(),) + _checked(args, kwargs)
+            return (_self._senders.get(getpid()) or _self._renew()).accept(push)
         except Exception as error:
             reason = str(error) if type(error) is _Invalid else _BROKE
         try:
-            return (self._senders.get(getpid()) or self._renew()).refuse(reason)
+            return (_self._senders.get(getpid()) or _self._renew()).refuse(reason)
         except Exception:  # out of memory, again
             return False
 
@@ -1767,7 +1790,7 @@ class Client:
 
         Takes what `push` takes. Raises `ValueError` with the reason for what it refuses.
         """
-        push = (time(),) + _checked(*args, **kwargs)
+        push = (time(),) + _checked(args, kwargs)
         return [build(self._config, payload, _nonce())
                 for build, payload, _ in _parts(self._config, [push], _nonce())]
 
@@ -1859,6 +1882,8 @@ def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str =
         answer = connection.exchange(Request("GET", url, _headers(), None), seconds)
         status = answer.status
         body = answer.read(MAX_SETTINGS_BYTES + 1) if 200 <= status < 300 else b""
+        if body and answer.length and len(body) <= MAX_SETTINGS_BYTES:
+            raise EOFError  # read(number) does not say so
     except _Failure as failure:
         raise ConnectionError("VWO's settings: no answer (%s)" % failure.kind) from None
     except Exception:
@@ -2191,7 +2216,7 @@ class _Backfill:
             try:
                 if problem:
                     raise _Invalid(problem)
-                _checked(dimensions, user_id=user_id)  # for its reason
+                _checked((dimensions, user_id), {})  # for its reason
                 handle(user_id, dimensions)
             except _Invalid as invalid:
                 self._reject(original, str(invalid))
