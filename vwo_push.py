@@ -543,32 +543,32 @@ def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
 class _Deadline:
     """When an attempt must be over, in total, however the server drips."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("_end", "_seen")
 
     def __init__(self, seconds: float) -> None:
-        self._end = monotonic() + seconds
+        self._seen = monotonic()
+        self._end = self._seen + seconds
 
     def left(self) -> float:
-        return self._end - monotonic()
+        """Seconds that are left. Waits are cut into slices, so a look that comes far
+        later than the one before means that the process was frozen, and that is not the
+        server's fault."""
+        now = monotonic()
+        gap, self._seen = now - self._seen, now
+        if gap > 2 * FROZEN_SECONDS:
+            self._end += gap
+        return self._end - now
 
     def wait(self, sock: socket.socket, writing: bool, share: float = 1.0) -> None:
-        """Wait for *sock* for a *share* of the time that is left, or raise `_TimedOut`.
-
-        Waits are cut into slices. One that takes far longer than asked for means that
-        the process was frozen, and that is not the server's fault.
-        """
-        until = monotonic() + self.left() * share
+        """Wait for *sock* for a *share* of the time that is left, or raise `_TimedOut`."""
+        rest = self.left() * (1 - share)
         while True:
-            began = monotonic()
-            asked = max(0.0, min(until - began, FROZEN_SECONDS))
-            if _ready(sock, writing, asked):  # before the clock is looked at
+            left = self.left() - rest
+            if _ready(sock, writing, max(0.0, min(left, FROZEN_SECONDS))):
+                self.left()  # before the clock is looked at: it was read in time
                 return
-            if began >= until:
+            if left <= 0:
                 raise _TimedOut
-            overslept = monotonic() - began - asked
-            if overslept > FROZEN_SECONDS:
-                self._end += overslept
-                until += overslept
 
 
 class _Buffer(io.BufferedReader):
@@ -807,6 +807,8 @@ class _Connection:
             answer.begin()
             if answer.status >= 200:
                 return answer  # http.client passes over 100 only, not over 103
+            passed: Any = answer
+            passed.fp = None  # or dropping it would close the file of the next one
 
     def _failure(self, error: Exception) -> _Failure:
         if isinstance(error, _Failure):
@@ -1713,19 +1715,19 @@ class Client:
         return cls(**dict(_from_settings(settings), **options))
 
     @overload
-    def push(self, custom_dimension_key: str, custom_dimension_value: str,
+    def push(_self, custom_dimension_key: str, custom_dimension_value: str,
              user_id: str) -> bool: ...
 
     @overload
-    def push(self, __map: Mapping[str, str], __user_id: str) -> bool: ...
+    def push(_self, __map: Mapping[str, str], __user_id: str) -> bool: ...
 
     @overload
-    def push(self, __map: Mapping[str, str], *, user_id: str) -> bool: ...
+    def push(_self, __map: Mapping[str, str], *, user_id: str) -> bool: ...
 
     @overload
-    def push(self, *, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
+    def push(_self, *, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
 
-    def push(_self, *args: Any, **kwargs: Any) -> bool:  # noqa: N805
+    def push(_self, *args: Any, **kwargs: Any) -> bool:
         """Tag a user: ``push(key, value, user_id)`` or ``push(map, user_id)``.
 
         Keys and values are non-empty str of at most 255 code points; *user_id* is the
