@@ -524,7 +524,8 @@ def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
     folder = capath or ssl.get_default_verify_paths().capath
     if not context.cert_store_stats()["x509_ca"] and not (
             folder and os.path.isdir(folder) and os.listdir(folder)):
-        raise ValueError("no CA certificates found: name a file of them in SSL_CERT_FILE")
+        raise ValueError("no CA certificates found: name a file of them in SSL_CERT_FILE, "
+                         "or give a transport")
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -984,7 +985,9 @@ class _Process:
         self.watched = False
 
 
-_processes: Dict[int, _Process] = {}  # by process id: one entry, but for a moment
+# By process id: one entry, but for a moment. Kept by importlib.reload: the exit handlers
+# of both look here for what is pending.
+_processes: Dict[int, _Process] = globals().get("_processes", {})
 
 
 def _process() -> _Process:
@@ -2120,10 +2123,8 @@ class _JsonRows:
         file.write(json.dumps(dict(row, **{_ERROR: why})) + "\n")
 
 
-def _open_rows(source: Any) -> Union[_CsvRows, _JsonRows]:
-    """Tell the format by the first character. Bytes that are not UTF-8 become lone
-    surrogates, which no push accepts and a file of rejects writes back as they were."""
-    text = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape", newline="")
+def _open_rows(text: IO[str]) -> Union[_CsvRows, _JsonRows]:
+    """Tell the format by the first character."""
     lines = iter(lambda: text.readline(MAX_LINE_CHARS), "")
     for first in lines:
         if first.strip():
@@ -2230,7 +2231,7 @@ class _Backfill:
             if size > MAX_BACKFILL_PENDING:
                 raise _Invalid("more than %d dimensions" % MAX_BACKFILL_PENDING)
             while self._pending + size > MAX_BACKFILL_PENDING and self.interrupts < 2:
-                self._wait()
+                self._wait(client)
             with self._lock:
                 self._pending += size
             if not client.push(dimensions, user_id):
@@ -2239,14 +2240,15 @@ class _Backfill:
         self.each(skip, handle)
         until = monotonic() + 10 if self.interrupts else float("inf")
         while client.stats()["pending"] and self.interrupts < 2 and monotonic() < until:
-            self._wait()
+            self._wait(client)
             if self.interrupts and until == float("inf"):
                 until = monotonic() + 10
         client.close(0)
         self._progress.show(self.delivered, self.rejected, finished=True)
 
-    def _wait(self) -> None:
-        self._room.wait(0.1)
+    def _wait(self, client: Client) -> None:
+        if not self._room.wait(0.1) and not client._senders[getpid()].workers:  # pyright: ignore
+            client.flush(10)  # no thread is to be had: send on this one
         self._room.clear()
         self._progress.show(self.delivered, self.rejected)
 
@@ -2265,7 +2267,11 @@ def _push_many(args: Any, options: Dict[str, Any]) -> int:
     import signal
     with _open_source(args.source) as source:
         size = os.fstat(source.fileno()).st_size if args.source != "-" else 0
-        rows = _open_rows(source)
+        # Bytes that are not UTF-8 become lone surrogates, which no push accepts and a
+        # file of rejects writes back as they were. Named, because it closes source when
+        # it goes, and the progress still asks that for its position.
+        text = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape", newline="")
+        rows = _open_rows(text)
         rejects = _open_rejects(args)
         backfill = _Backfill(rows, rejects, _Progress(size, source.tell))
         try:
@@ -2400,8 +2406,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 1
     except OSError as error:
         _complain("%s: %s" % (error.filename, error.strerror) if error.filename else error)
-    except (_Unusable, TypeError, ValueError) as error:
-        _complain(error)
+    except (_Unusable, TypeError, ValueError, RuntimeError) as error:
+        _complain(error)  # RuntimeError: no thread for the demo's collector
     return 2
 
 
