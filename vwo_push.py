@@ -1040,12 +1040,13 @@ class _Batch:
 
 
 class _Window:
-    """The pushes that one flush answers for: those accepted since the one before."""
+    """The pushes that one flush answers for: those accepted since the one before, and
+    those that flushes of other threads still wait for."""
 
     __slots__ = ("end", "lost", "wake")
 
     def __init__(self) -> None:
-        self.end: float = float("inf")  # counted in pushes; open until a flush closes it
+        self.end: float = float("inf")  # counted in pushes
         self.lost = False
         self.wake = _taken_lock()
 
@@ -1097,7 +1098,8 @@ class _Sender:
         self.taken = 0
         self.batches: List[_Batch] = []  # taken and not settled
         self.stranded: List[_Batch] = []  # of these, the ones that nobody works on
-        self.windows = [_Window()]
+        self.windows: List[_Window] = []  # of the flushes that wait
+        self.lost = False  # a push, and no flush was waiting for it
         self.delivered = self.failed = self.requests = self.retries = 0
         self.not_before = 0.0  # monotonic; set by Retry-After, kept by all threads
         self.refusals = _Notices(self.lock)
@@ -1150,12 +1152,13 @@ class _Sender:
 
     def refuse(self, reason: str) -> bool:
         self.refusals.add(reason)
-        _log(self.refusals, reason, "push refused", True)
+        if not self.process.exiting:  # exit prints nothing, and stderr may be locked
+            _log(self.refusals, reason, "push refused", True)
         return False
 
     def wake(self) -> None:
         try:
-            self.idle.pop().release()
+            _release(self.idle.pop())  # a close may have released it already
         except IndexError:  # another push has woken it: it looks before it parks again
             pass
 
@@ -1181,8 +1184,10 @@ class _Sender:
             return
         try:
             worker.start()
-        except Exception:  # no more threads to be had, or not at this time
+        except BaseException as error:  # no more threads to be had, or not at this time
             self.workers.remove(worker)
+            if not isinstance(error, Exception):
+                raise  # Ctrl-C; it may have started all the same
 
     # What the sending threads do: workers, and whoever flushes where there are none.
 
@@ -1270,7 +1275,7 @@ class _Sender:
             self.delivered += len(batch.pushes) - len(lost)
             self.failed += len(lost)
             for index in lost:
-                self._window_of(batch.first + index).lost = True
+                self._lose(batch.first + index)
             self.unreserve(sum(len(push) - 2 for push in batch.pushes) // 2)
             for window in self.windows:
                 if self.is_settled(window.end):
@@ -1292,11 +1297,17 @@ class _Sender:
                 self.troubles.add("on_result raised")
                 _log(self.troubles, "on_result raised", "callback failed", False)
 
-    def _window_of(self, index: int) -> _Window:
-        return next(window for window in self.windows if index < window.end)
+    def _lose(self, index: int) -> None:
+        """Under the lock: push number *index* is lost; somebody must be told."""
+        told = [window for window in self.windows if index < window.end]
+        for window in told:
+            window.lost = True
+        self.lost = self.lost or not told
 
     def is_settled(self, end: float) -> bool:
         """Under the lock: is every push before number *end* settled?"""
+        if self.swept:
+            end = min(end, self.taken)  # a push that was counted may have been withdrawn
         return min([batch.first for batch in self.batches] + [self.taken]) >= end
 
     # What flush, close and exit do.
@@ -1305,16 +1316,17 @@ class _Sender:
         """Wait until what was accepted so far is settled; True if all was delivered."""
         if threading.get_ident() in self.serving:
             return False  # in on_result: it would wait for itself
-        with self.lock:
-            window = self.windows[-1]
+        window = _Window()
+        with self.lock:  # a signal handler may flush in the middle of this
+            window.lost = self.lost or any(other.lost for other in self.windows)
+            self.windows.append(window)
             window.end = self.taken + len(self.waiting)
-            windows = list(self.windows)  # with those of the flushes that wait as we do
-            self.windows.append(_Window())
+            self.lost = False
         try:
             while not self._wait_for(window, until):
                 if monotonic() >= until:
                     return False
-            return not any(each.lost for each in windows)
+            return not window.lost
         finally:
             with self.lock:
                 # Pushes that are still pending count in the flush after this one.
@@ -1349,8 +1361,11 @@ class _Sender:
         rest: List[_Push] = []
         with self.lock:
             self.swept = True
-            while self.waiting:
-                rest.append(self.waiting.popleft())
+            try:
+                while True:
+                    rest.append(self.waiting.popleft())
+            except IndexError:  # not asked before: a push may withdraw itself meanwhile
+                pass
             if rest:
                 self.batches.append(_Batch(self.taken, rest))
                 self.taken += len(rest)
@@ -1365,8 +1380,10 @@ class _Sender:
         for connection in list(self.connections):
             connection.shut()
         for worker in list(self.workers):
-            if worker is not threading.current_thread():
+            try:
                 worker.join(max(0.0, until - monotonic()))
+            except RuntimeError:  # this very thread, or one that is only just starting
+                pass
 
     def close(self, until: float) -> bool:
         self.closed = True
@@ -1414,7 +1431,8 @@ def _work(sender: _Sender) -> None:
         try:
             _serve(sender, None)
         finally:
-            sender.workers.remove(me)
+            if me in sender.workers:
+                sender.workers.remove(me)
         # Looked at once more after it was taken off the list, or a push that saw it
         # there and started nobody is lost.
         if not sender.waiting or sender.swept or not sender.hiring.acquire(False):
