@@ -972,17 +972,19 @@ def _log(notices: _Notices, reason: str, text: str, last_resort: bool) -> None:
 class _Process:
     """What one process keeps for all its clients; a forked child makes its own.
 
-    gate is held around every socket and OpenSSL call, none of which waits, and by a
-    fork: in a child that was forked inside OpenSSL, OpenSSL's own locks stay taken.
+    gate is held by a fork, and around whatever it must not cut in two, because locks of
+    its own would stay taken in the child: every socket and OpenSSL call, none of which
+    waits, and urllib.parse.quote, which has a lock on PyPy.
     """
 
-    __slots__ = ("senders", "gate", "exiting", "watched")
+    __slots__ = ("senders", "gate", "exiting", "watched", "leaving")
 
     def __init__(self) -> None:
         self.senders: Set[_Sender] = set()
         self.gate = threading.RLock()
         self.exiting = False
         self.watched = False
+        self.leaving: Deque[threading.Thread] = deque(maxlen=64)  # workers at their end
 
 
 # By process id: one entry, but for a moment. Kept by importlib.reload: the exit handlers
@@ -1061,10 +1063,10 @@ def _taken_lock() -> Any:
     return lock
 
 
-def _snapshot(locks: Deque[Any]) -> List[Any]:
+def _snapshot(items: Deque[Any]) -> List[Any]:
     while True:
         try:
-            return list(locks)
+            return list(items)
         except RuntimeError:  # changed by a thread meanwhile: without a GIL it can be
             pass
 
@@ -1185,7 +1187,8 @@ class _Sender:
         try:
             worker.start()
         except BaseException as error:  # no more threads to be had, or not at this time
-            self.workers.remove(worker)
+            if worker in self.workers:
+                self.workers.remove(worker)
             if not isinstance(error, Exception):
                 raise  # Ctrl-C; it may have started all the same
 
@@ -1379,7 +1382,8 @@ class _Sender:
             _release(wake)
         for connection in list(self.connections):
             connection.shut()
-        for worker in list(self.workers):
+        # A worker is in one of these lists until it is gone.
+        for worker in list(self.workers) + _snapshot(self.process.leaving):
             try:
                 worker.join(max(0.0, until - monotonic()))
             except RuntimeError:  # this very thread, or one that is only just starting
@@ -1426,11 +1430,12 @@ class _Sender:
 
 def _work(sender: _Sender) -> None:
     """What a worker thread runs."""
-    me = threading.current_thread()
+    me, leaving = threading.current_thread(), sender.process.leaving
     while True:
         try:
             _serve(sender, None)
         finally:
+            leaving.append(me)  # first: a stop in between has to find it
             if me in sender.workers:
                 sender.workers.remove(me)
         # Looked at once more after it was taken off the list, or a push that saw it
@@ -1441,6 +1446,7 @@ def _work(sender: _Sender) -> None:
             if len(sender.workers) >= sender.max_workers:
                 break
             sender.workers.append(me)
+            leaving.remove(me)
         finally:
             sender.hiring.release()
     if sender.orphaned:
@@ -1474,7 +1480,8 @@ def _deliver(sender: _Sender, batch: _Batch, connection: _Connection,
     done = False
     try:
         if batch.parts is None:
-            batch.parts = _parts(sender.config, batch.pushes, _nonce())
+            with sender.process.gate:
+                batch.parts = _parts(sender.config, batch.pushes, _nonce())
         while batch.parts:
             part = batch.parts[0]
             outcome = _send(sender, batch, part, connection, until)
@@ -1511,7 +1518,8 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
         sender.count_attempt(batch, part[2], attempt)
         seconds = min(config.timeout, last - monotonic())
         try:
-            request = part[0](config, part[1], _nonce())
+            with sender.process.gate:
+                request = part[0](config, part[1], _nonce())
             status, wait = _attempt(config, connection, request, seconds)
             outcome = (status, None if 200 <= status < 300 else "http")
             retry = _is_transient(status)
