@@ -2023,15 +2023,22 @@ class FlushTest(Life):
         self.assertIs(client.flush(TIMEOUT), True)
 
     def test_the_wall_clock_may_jump_during_flush_and_retries(self):
-        clock = mock.Mock(side_effect=[
-            base + jump for base in [1.6e9] * 50 for jump in (0, 86400, -86400)])
-        client = self.client(self.stub(503, 200))
-        with mock.patch.object(vwo_push, "time", clock), \
-                mock.patch.object(vwo_push, "BACKOFF_SECONDS", 0.01):
-            self.assertTrue(client.push("plan", "premium", "u"))
-            self.assertTrue(client.flush(TIMEOUT))
-        self.assertTrue(clock.called)
-        self.assertStats(client, retries=1)
+        main = threading.main_thread()
+        for jump in (86400, -86400):
+            clock, statuses = [1.6e9], [503, 200]
+
+            def transport(request, timeout):
+                until(lambda: is_inside(main, "_wait_for"))
+                clock[0] += jump
+                return statuses.pop(0)
+
+            client = self.client(transport=transport)
+            with self.subTest(jump), \
+                    mock.patch.object(vwo_push, "BACKOFF_SECONDS", 0.01), \
+                    mock.patch.object(vwo_push, "time", lambda: clock[0]):
+                self.assertTrue(client.push("plan", "premium", "u"))
+                self.assertTrue(client.flush(TIMEOUT))
+                self.assertStats(client, retries=1)
 
 
 class CloseTest(Life):
@@ -2352,17 +2359,24 @@ class InterleavingTest(Life):
         self.assertIs(client.flush(TIMEOUT), False)
         self.assertIs(client.flush(TIMEOUT), True)
 
-    @unittest.skipUnless(hasattr(os, "fork"), "there is no fork here")
-    def test_no_socket_is_used_while_a_fork_is_made(self):
-        stub = self.stub()
-        client, sender = self.inner(transport=None, base_url=stub.url)
-        with sender.process.gate:
+    def test_sockets_are_used_only_while_no_fork_can_be_made(self):
+        client, sender = self.inner(transport=None, base_url=self.stub().url)
+        gate, held = sender.process.gate, []
+
+        def spied(name):
+            real = getattr(socket.socket, name)
+
+            def method(sock, *args):
+                if threading.current_thread().name == "vwo_push":
+                    held.append((name, gate._is_owned()))
+                return real(sock, *args)
+
+            return mock.patch.object(socket.socket, name, method)
+
+        with spied("send"), spied("recv_into"):
             client.push("plan", "premium", "u")
-            until(lambda: not stub.received.empty() or any(
-                sys._current_frames()[worker.ident].f_code.co_name == "_call"
-                for worker in workers()))
-            self.assertTrue(stub.received.empty())
-        self.assertTrue(client.flush(TIMEOUT))
+            self.assertTrue(client.flush(TIMEOUT))
+        self.assertEqual(set(held), {("send", True), ("recv_into", True)})
 
 
 class BoundTest(Life):
