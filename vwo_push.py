@@ -268,35 +268,6 @@ class Request(_Request):
             self.method, self.url.partition("?")[0], size)
 
 
-class _Endpoint:
-    """Where requests go. Read by any thread, written by nobody after construction."""
-
-    __slots__ = ("scheme", "host", "port", "literal", "authority", "path", "ssl_context",
-                 "proxy")
-
-    def __init__(self, base_url: str, ssl_context: Optional[ssl.SSLContext],
-                 network: bool) -> None:
-        url = _checked_url(base_url)
-        self.scheme: str = url.scheme
-        self.host = (url.hostname or "").encode("idna").decode()
-        self.port = url.port or (443 if self.scheme == "https" else 80)
-        self.literal = "[%s]" % self.host if ":" in self.host else self.host
-        self.authority = self.literal + (":%d" % url.port if url.port else "")
-        self.path: str = url.path.rstrip("/")
-        self.ssl_context: Optional[ssl.SSLContext] = None
-        self.proxy: Optional[Tuple[str, int, str]] = None
-        if ssl_context is not None and not _is_context(ssl_context):
-            raise TypeError("ssl_context must be an ssl.SSLContext")
-        if network:
-            self.proxy = _proxy_for(self.scheme, self.host, self.port)
-            if self.scheme == "https":
-                self.ssl_context = _tls_context(ssl_context)
-
-    @property
-    def origin(self) -> str:
-        return "%s://%s" % (self.scheme, self.authority)
-
-
 class _Config:
     """What a client was built with. Read by any thread, written by nobody."""
 
@@ -332,6 +303,10 @@ def _headers(**more: str) -> Dict[str, str]:
 
 def _visitor(config: _Config, user_id: str) -> str:
     return _uuid5(config.namespace, user_id).hex().upper()
+
+
+def _dimensions(push: _Push) -> Dict[str, str]:
+    return dict(zip(push[2::2], push[3::2]))
 
 
 def _tags(key: str, value: str) -> str:
@@ -389,10 +364,6 @@ def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Reques
         ("env", config.sdk_key),
     ]), _headers(**{"Content-Type": "application/json", "Authorization": config.sdk_key}),
         ('{"ev": [%s]}' % ", ".join(events)).encode())
-
-
-def _dimensions(push: _Push) -> Dict[str, str]:
-    return dict(zip(push[2::2], push[3::2]))
 
 
 def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
@@ -528,6 +499,35 @@ def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
                          "or give a transport")
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+class _Endpoint:
+    """Where requests go. Read by any thread, written by nobody after construction."""
+
+    __slots__ = ("scheme", "host", "port", "literal", "authority", "path", "ssl_context",
+                 "proxy")
+
+    def __init__(self, base_url: str, ssl_context: Optional[ssl.SSLContext],
+                 network: bool) -> None:
+        url = _checked_url(base_url)
+        self.scheme: str = url.scheme
+        self.host = (url.hostname or "").encode("idna").decode()
+        self.port = url.port or (443 if self.scheme == "https" else 80)
+        self.literal = "[%s]" % self.host if ":" in self.host else self.host
+        self.authority = self.literal + (":%d" % url.port if url.port else "")
+        self.path: str = url.path.rstrip("/")
+        self.ssl_context: Optional[ssl.SSLContext] = None
+        self.proxy: Optional[Tuple[str, int, str]] = None
+        if ssl_context is not None and not _is_context(ssl_context):
+            raise TypeError("ssl_context must be an ssl.SSLContext")
+        if network:
+            self.proxy = _proxy_for(self.scheme, self.host, self.port)
+            if self.scheme == "https":
+                self.ssl_context = _tls_context(ssl_context)
+
+    @property
+    def origin(self) -> str:
+        return "%s://%s" % (self.scheme, self.authority)
 
 
 def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
@@ -848,18 +848,21 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
 # calls on deques only, so a signal handler, a finaliser or a logging handler may push
 # in the middle of anything, and a fork finds nothing held.
 #
-#   state of a _Sender      written by                       guard
-#   ---------------------   ------------------------------   -------------------------------
-#   waiting, reserved       push; take, settle               atomic deque calls
-#   idle                    park; push, stop                 atomic deque calls
-#   workers                 hire, a worker that ends         hiring
-#   taken, batches,         take, settle, sweep              lock
-#     stranded, windows       and flush
-#   delivered, failed,      settle, sending threads          lock
-#     requests, retries
-#   not_before              sending threads                  lock
-#   refusals, troubles      anyone                           lock, and _Tally
-#   closed, swept           close, exit                      set once, never cleared
+#   state of a _Sender       written by                      guard
+#   ----------------------   -----------------------------   --------------------------
+#   waiting, reserved        push; take, settle, sweep       atomic deque calls
+#   idle, sleepers           the thread that sleeps; push    atomic deque calls
+#   workers                  hire, a worker that ends        hiring
+#   serving, connections     the thread that sends           atomic set calls
+#   taken, batches,          take, settle, sweep             lock
+#     stranded
+#   windows, lost            flush, settle                   lock
+#   delivered, failed,       the threads that send           lock
+#     requests, retries,
+#     not_before
+#   refusals, troubles       anyone                          lock, and _Tally
+#   closed, swept,           close, exit, the end of the     set once, never cleared
+#     orphaned                 client
 #
 # lock is reentrant, held for assignments only, and never across a wait, a socket, a log
 # line or anybody else's code. Deadlines are monotonic.
@@ -899,6 +902,12 @@ class _Tally:
         return next(self._ticks) - next(self._reads)
 
 
+_FULL = "max_pending is reached"
+_CLOSED = "the client is closed"
+_BROKE = "it could not be queued"  # out of memory
+_DROPPED = (_FULL, _CLOSED, _BROKE)
+
+
 class _Notices:
     """Counts by reason, and a log line for each at most every `LOG_SECONDS`."""
 
@@ -925,12 +934,6 @@ class _Notices:
             total = self._tallies[reason].read()
             self._told[reason] = (now, total)
             return total - before
-
-
-_FULL = "max_pending is reached"
-_CLOSED = "the client is closed"
-_BROKE = "it could not be queued"  # out of memory
-_DROPPED = (_FULL, _CLOSED, _BROKE)
 
 
 def _may_log() -> bool:
