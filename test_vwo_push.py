@@ -4669,44 +4669,51 @@ class ReadmeTest(Case):
         with open(os.path.join(HERE, "README.md"), encoding="utf-8") as file:
             cls.text = file.read()
 
+    def run_block(self, block, stub):
+        made, connected = [], []
+        celery = types.SimpleNamespace(worker_process_shutdown=types.SimpleNamespace(
+            connect=connected.append))
+
+        class Client(vwo_push.Client):
+            def __init__(self, *args, **options):
+                super().__init__(*args, base_url=stub.url, **options)
+                made.append(self)
+
+        with mock.patch.object(vwo_push, "Client", Client), \
+                mock.patch.object(signal, "signal"), \
+                mock.patch.dict(sys.modules, {"celery": None, "celery.signals": celery}):
+            scope = {"client": Client(ACCOUNT, KEY)}
+            exec(block, scope)
+            if "handler" in scope:
+                event = {"plan": "premium", "user": "u-1"}
+                self.assertEqual(scope["handler"](event, None), {"tagged": True})
+            for hook in connected:
+                hook()
+        for client in made:
+            self.assertTrue(client.flush(TIMEOUT))
+            client.close()
+        return sum(client.stats()["delivered"] for client in made)
+
     def test_every_python_block_runs_against_a_collector(self):
-        blocks = re.findall(r"```python\n(.*?)```", self.text, re.S)
-        self.assertGreater(len(blocks), 1)
-        for block in blocks:
-            with self.subTest(block=block):
-                stub = self.stub()
-                made = []
-
-                class Client(vwo_push.Client):
-                    def __init__(self, *args, **options):
-                        super().__init__(*args, base_url=stub.url, **options)
-                        made.append(self)
-
-                with mock.patch.object(vwo_push, "Client", Client), \
-                        mock.patch.object(signal, "signal"):
-                    scope = {}
-                    exec(block, scope)
-                    if "handler" in scope:
-                        event = {"plan": "premium", "user": "u-1"}
-                        self.assertEqual(scope["handler"](event, None), {"tagged": True})
-                for client in made:
-                    self.assertTrue(client.flush(TIMEOUT))
-                    client.close()
-                    self.assertGreater(client.stats()["delivered"], 0)
+        delivered = [self.run_block(block, self.stub())
+                     for block in re.findall(r"```python\n(.*?)```", self.text, re.S)]
+        self.assertEqual(delivered, [2, 1, 0, 0])  # the last two are hooks
 
     def test_the_table_of_options_is_the_signature(self):
         table = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", self.text, re.M))
         parameters = inspect.signature(vwo_push.Client).parameters
         options = {name: parameter.default for name, parameter in parameters.items()
                    if parameter.kind is parameter.KEYWORD_ONLY}
-        self.assertEqual(set(table), set(options))
-        for name, shown in table.items():
+        for name, default in options.items():
+            shown = table[name]
             if shown.startswith("`"):
-                self.assertEqual(eval(shown.strip("`")), options[name], name)
+                self.assertEqual(eval(shown.strip("`")), default, name)
 
-    def test_the_public_names_are_in_the_table_of_calls(self):
+    def test_every_public_name_and_test_it_claims_is_there(self):
         for name in vwo_push.__all__:
-            self.assertIn("`" + name, self.text.replace("with `", "`"))
+            self.assertIn("`" + name + "(", self.text.replace("with `", "`"))
+        for name in set(re.findall(r"`(\w+Test)`", self.text)):
+            self.assertTrue(issubclass(globals()[name], unittest.TestCase))
 
     def test_the_version_is_in_the_changes(self):
         changes = self.text.partition("## Changes")[2]
