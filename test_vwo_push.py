@@ -8,6 +8,7 @@ subprocess and is bounded from outside.
 import base64
 import collections
 import collections.abc
+import contextlib
 import copy
 import email.utils
 import gc
@@ -21,6 +22,7 @@ import pickle
 import queue
 import random
 import re
+import shutil
 import signal
 import socket
 import socketserver
@@ -4657,6 +4659,845 @@ class SecrecyTest(TlsCase):
                 vwo_push.Client(**dict(dict(account_id=1, sdk_key="key"), **options))
             self.assertNotIn("s3ntinel", str(caught.exception))
             self.assertIn(list(options)[0], str(caught.exception))
+
+
+# -- The command line ------------------------------------------------------------------
+
+Ran = collections.namedtuple("Ran", "status out err")
+POSIX = os.name == "posix"
+WIDE = "user_id,plan,city\nu-1,free,Bern\nu-2,pro,\nu-3,\"a,\n\"\"b\"\"\",\u00fc +%\n"
+LONG = ("user_id,key,value\nu-1,plan,free\nu-1,city,Bern\nu-2,plan,pro\n"
+        "u-3,plan,\"a,\n\"\"b\"\"\"\nu-3,city,\u00fc +%\n")
+USERS = {"u-1": {"plan": "free", "city": "Bern"}, "u-2": {"plan": "pro"},
+         "u-3": {"plan": 'a,\n"b"', "city": "\u00fc +%"}}
+JSONL = "".join(json.dumps({"user_id": user, "dimensions": dimensions}) + "\n"
+                for user, dimensions in USERS.items())
+CREDENTIALS = ("--account-id", str(ACCOUNT), "--sdk-key", KEY)
+# Has a backfill say on stderr that it waits, and after how many interrupts.
+WAITING = ("real = vwo_push._Backfill._wait\n"
+           "def wait(self, client):\n"
+           "    os.write(2, b'%d' % self.interrupts)\n"
+           "    real(self, client)\n"
+           "vwo_push._Backfill._wait = wait\n")
+SPAWN = "import os, sys, vwo_push\n%s\nsys.exit(vwo_push.main())"
+
+
+def triples(users):
+    return sorted((uuid_of(user), key, value) for user, dimensions in users.items()
+                  for key, value in dimensions.items())
+
+
+def numbered(*numbers):
+    return {"u-%d" % number: {"n": str(number)} for number in numbers}
+
+
+def long_rows(*numbers):
+    return "user_id,n\n" + "".join("u-%d,%d\n" % (number, number) for number in numbers)
+
+
+class CommandCase(Case):
+    """Runs the command line, in this process or in one of its own."""
+
+    def setUp(self):
+        patch = mock.patch.dict(os.environ)
+        patch.start()
+        self.addCleanup(patch.stop)
+        for name in list(os.environ):
+            if name.startswith(("VWO_", "PYTHON")) or name.lower().endswith("_proxy"):
+                del os.environ[name]
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def file(self, content, name="in"):
+        if isinstance(content, str):
+            content = content.encode("utf-8")
+        with open(self.path(name), "wb") as file:
+            file.write(content)
+        return self.path(name)
+
+    def read(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def main(self, *argv):
+        out, err = io.StringIO(), io.StringIO()
+        if POSIX:  # the wait for room has no bound of its own
+            before = signal.signal(signal.SIGALRM, lambda *_: self.fail("it hangs"))
+            signal.alarm(TIMEOUT)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                status = vwo_push.main(list(argv))
+        finally:
+            if POSIX:
+                signal.alarm(0)
+                signal.signal(signal.SIGALRM, before)
+        return Ran(status, out.getvalue(), err.getvalue())
+
+    def send(self, stub, *argv):
+        return self.main("--base-url", stub.url, *CREDENTIALS + argv)
+
+    def backfill(self, stub, content, *argv):
+        return self.send(stub, "--from", self.file(content), "--rejects",
+                         self.path("rejects"), *argv)
+
+    def spawn(self, argv, prelude="", closed="", **options):
+        """Start the command line in a process of its own, some descriptors closed."""
+        command = [sys.executable, "-c", SPAWN % prelude] + list(argv)
+        if closed:
+            command = ["sh", "-c", 'exec "$@" ' + closed, "sh"] + command
+        for name in ("stdin", "stdout", "stderr"):
+            options.setdefault(name, subprocess.PIPE)
+        env = dict(os.environ, PYTHONPATH=HERE, **options.pop("env", {}))
+        child = subprocess.Popen(command, env=env, **options)
+        watch = threading.Timer(TIMEOUT, child.kill)  # ends every read from its pipes
+        watch.start()
+        self.addCleanup(self.reap, child, watch)
+        return child
+
+    def reap(self, child, watch):
+        watch.cancel()
+        watch.join(TIMEOUT)
+        if child.poll() is None:
+            child.kill()
+        child.wait(TIMEOUT)
+        for pipe in (child.stdin, child.stdout, child.stderr):
+            if pipe:
+                pipe.close()
+
+    def finish(self, child, content=b""):
+        out, err = child.communicate(content, TIMEOUT)
+        return Ran(child.returncode, (out or b"").decode(), (err or b"").decode())
+
+    def assertArrived(self, stub, users):
+        found = [triple for received in stub.take_all()
+                 for triple in read_back(received)]
+        self.assertEqual(sorted(found), triples(users))
+
+    def assertNothingArrived(self, stub):
+        self.assertEqual(stub.take_all(), [])
+
+    def assertSaid(self, ran, status, text):
+        """One line on stderr, with *text* in it."""
+        self.assertEqual((ran.status, ran.err.count("\n")), (status, 1), ran)
+        self.assertTrue(ran.err.startswith("vwo_push: "), ran)
+        self.assertIn(text, ran.err)
+
+    def assertSummary(self, ran, status, *counts):
+        line = "read %d, delivered %d, rejected %d, skipped %d\n" % counts
+        self.assertEqual((ran.status, ran.out), (status, line), ran)
+
+
+class DemoTest(CommandCase):
+
+    def test_the_demo_shows_what_arrived_and_what_it_means(self):
+        for env in ({"LC_ALL": "C", "HTTP_PROXY": "http://127.0.0.1:9"},
+                    {"PYTHONIOENCODING": "ascii", "http_proxy": "nonsense://"}):
+            env = dict(os.environ, PYTHONPATH=HERE, **env)
+            done = subprocess.run([sys.executable, "-m", "vwo_push", "--demo"], env=env,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  timeout=TIMEOUT)
+            with self.subTest(env=env):
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                for text in ("GET /server-side/push?", "POST /events/t?",
+                             "POST /server-side/batch-events?",
+                             '"plan": "premium"', "100%", '"delivered": 2'):
+                    self.assertIn(text.encode(), done.stdout)
+                for user in ("user-42", "user-7", "user-8"):
+                    self.assertIn(("read back: user %s, visitor %s" % (
+                        user, vwo_push.visitor_uuid(1, user))).encode(), done.stdout)
+
+    def test_the_demo_leaves_the_environment_as_it_was(self):
+        for before in ({}, {"no_proxy": "example.org"}):
+            with self.subTest(before), mock.patch.dict(os.environ, before):
+                expected = dict(os.environ)
+                self.assertEqual(self.main("--demo").status, 0)
+                self.assertEqual(dict(os.environ), expected)
+
+    @unittest.skipUnless(POSIX, "needs sh")
+    def test_the_demo_into_a_closed_pipe_is_one_line(self):
+        child = self.spawn(["--demo"])
+        child.stdout.close()
+        child.stdout = None
+        self.assertSaid(self.finish(child), 1, "the output")
+
+
+class OnePushTest(CommandCase):
+
+    def test_a_push_prints_true_and_arrives(self):
+        stub = self.stub()
+        self.assertEqual(self.send(stub, "plan", "pro", "u-1"), (0, "true\n", ""))
+        self.assertArrived(stub, {"u-1": {"plan": "pro"}})
+
+    def test_a_push_of_the_events_architecture_goes_there(self):
+        stub = self.stub()
+        ran = self.send(stub, "--event-arch", "--collection-prefix", "eu01",
+                        "plan", "pro", "u-1")
+        self.assertEqual((ran.status, stub.take().path), (0, "/eu01/events/t"))
+
+    def test_a_push_that_is_not_delivered_prints_false_and_says_why(self):
+        ran = self.send(self.stub(400), "plan", "pro", "u-1")
+        self.assertEqual(ran.out, "false\n")
+        self.assertSaid(ran, 1, "http 400, attempts: 1")
+
+    def test_a_refused_push_prints_false_and_says_why(self):
+        stub = self.stub()
+        child = self.spawn(["--base-url", stub.url, *CREDENTIALS, "k" * 256, "v", "u"])
+        ran = self.finish(child)
+        self.assertEqual(ran.out, "false\n")
+        self.assertSaid(ran, 1, "longer than 255")
+        self.assertNothingArrived(stub)
+
+    def test_help_and_version_are_no_errors(self):
+        self.assertEqual(self.main("--version"),
+                         (0, "vwo_push %s\n" % vwo_push.__version__, ""))
+        ran = self.main("--help")
+        self.assertEqual((ran.status, ran.err), (0, ""))
+        for option in ("--demo", "--dry-run", "--from", "--rejects", "--skip",
+                       "--settings", "VWO_SDK_KEY"):
+            self.assertIn(option, ran.out)
+
+    def test_a_usage_error_is_one_line_and_status_2(self):
+        rows, link = self.file(long_rows(1), "rows"), self.path("missing")
+        push = ("plan", "pro", "u-1")
+        for argv, text in (
+                ((), "--from"), (push[:2], "KEY VALUE USER_ID"),
+                (push + ("more",), "KEY VALUE USER_ID"), (("--demo",) + push, "--demo"),
+                (("--skip", "1") + push, "--skip"),
+                (("--rejects", "x") + push, "--rejects"),
+                (("--from", rows, "--skip", "-1"), "--skip"),
+                (("--from", rows, "--skip", "x"), "--skip"),
+                (("--nonsense",), "--nonsense"),
+                (("--account-id", "12x") + push, "account_id"),
+                (("--sdk-key", "") + push, "sdk_key"),
+                (("--timeout", "0") + push, "timeout"),
+                (("--base-url", "ftp://x") + push, "base_url"),
+                (("--collection-prefix", "a/b") + push, "collection_prefix"),
+                (("--settings", link) + push, "missing"),
+                (("--settings", self.folder) + push, os.path.basename(self.folder)),
+                (("--settings", rows) + push, "not JSON"),
+                (("--settings", self.file("{}", "empty")) + push, "accountId"),
+                (("--from", link), "missing"), (("--from", "no\nfile"), "no file")):
+            with self.subTest(argv):
+                ran = self.main(*CREDENTIALS + argv)
+                self.assertEqual(ran.out, "")
+                self.assertSaid(ran, 2, text)
+
+    def test_missing_credentials_are_named(self):
+        push = ("plan", "pro", "u-1")
+        self.assertSaid(self.main(*push), 2, "VWO_ACCOUNT_ID")
+        self.assertSaid(self.main("--account-id", "1", *push), 2, "VWO_SDK_KEY")
+        self.assertSaid(self.main("--dry-run", *push), 2, "VWO_ACCOUNT_ID")
+
+    def test_options_win_over_settings_and_those_over_the_environment(self):
+        stub = self.stub()
+        settings = ("--settings", self.file('{"accountId": 2, "sdkKey": "two"}'))
+        os.environ.update(VWO_ACCOUNT_ID="1", VWO_SDK_KEY="one")
+        for argv, expected in (
+                ((), ("1", "one")), (("--sdk-key", "3"), ("1", "3")),
+                (settings, ("2", "two")),
+                (settings + ("--account-id", "3"), ("3", "two")),
+                (settings + ("--sdk-key", "three"), ("2", "three"))):
+            with self.subTest(argv):
+                self.main("--base-url", stub.url, *argv + ("plan", "pro", "u-1"))
+                query = stub.take().query
+                self.assertEqual((query["account_id"], query["env"]), expected)
+
+    def test_settings_name_the_prefix_and_the_architecture(self):
+        stub = self.stub()
+        path = self.file(b"\xef\xbb\xbf" + json.dumps({
+            "accountId": "7", "sdkKey": "k", "collectionPrefix": "eu01",
+            "isEventArchEnabled": True}).encode())
+        ran = self.main("--settings", path, "--base-url", stub.url,
+                        "plan", "pro", "u-1")
+        self.assertEqual((ran.status, stub.take().path), (0, "/eu01/events/t"))
+
+
+class DryRunTest(CommandCase):
+
+    def test_a_dry_run_shows_the_request_and_sends_nothing(self):
+        stub = self.stub()
+        argv = ("--dry-run", "--base-url", stub.url) + CREDENTIALS
+        # In processes of their own, which do not end before what they push is sent.
+        ran = self.finish(self.spawn(argv + ("plan", "pro", "u-1")))
+        self.assertEqual((ran.status, ran.err), (0, ""))
+        self.assertIn("GET %s/server-side/push?" % stub.url, ran.out)
+        self.assertIn("u=" + uuid_of("u-1"), ran.out)
+        ran = self.finish(self.spawn(argv + ("--from", self.file(WIDE))))
+        self.assertEqual((ran.status, ran.err), (0, ""))
+        for user in USERS:
+            self.assertIn(uuid_of(user), ran.out)
+        self.assertNothingArrived(stub)
+
+    def test_a_dry_run_never_shows_the_key(self):
+        for key in (KEY, "s%cr+t/&=k y", '"q"\\k'):
+            settings = self.file(
+                json.dumps({"accountId": 1, "sdkKey": key}), "settings")
+            forms = {key, urllib.parse.quote(key), urllib.parse.quote(key, ""),
+                     urllib.parse.quote_plus(key), json.dumps(key)[1:-1]}
+            for argv in (("plan", "pro", "u-1"), ("--event-arch", "plan", "pro", "u-1"),
+                         ("--from", self.file(WIDE)), ("plan", "\u20ac" * 255, "u-1")):
+                with self.subTest(key=key, argv=argv):
+                    ran = self.main("--settings", settings, "--dry-run", *argv)
+                    self.assertEqual((ran.status, ran.err), (0, ""))
+                    self.assertRegex(ran.out, "env=X+")
+                    self.assertEqual([f for f in forms if f in ran.out], [])
+
+    def test_a_dry_run_needs_no_certificates_and_no_proxy(self):
+        with mock.patch.dict(os.environ, SSL_CERT_FILE=self.path("missing"),
+                             HTTPS_PROXY="nonsense://"):
+            ran = self.main("--dry-run", "plan", "pro", "u-1", *CREDENTIALS)
+            self.assertEqual((ran.status, ran.err), (0, ""))
+            ran = self.main("plan", "pro", "u-1", *CREDENTIALS)
+            self.assertEqual((ran.status, ran.out), (2, ""))
+
+    def test_a_dry_run_says_what_a_push_would_be_refused_for(self):
+        ran = self.main("--dry-run", "plan", "v" * 256, "u-1", *CREDENTIALS)
+        self.assertSaid(ran, 2, "longer than 255")
+        ran = self.main("--dry-run", "--from", self.file("user_id,a\nu,\nu,b\n"),
+                        *CREDENTIALS)
+        self.assertSaid(ran, 1, "1 rejected: custom_dimension_map is empty")
+
+
+class OutputTest(CommandCase):
+
+    def test_a_closed_pipe_is_one_line_and_status_1(self):
+        big = self.file(long_rows(*range(300)))
+        for argv in (("--dry-run", "--from", big), ("--help",),
+                     ("--dry-run", "plan", "pro", "u-1")):
+            with self.subTest(argv):
+                child = self.spawn(CREDENTIALS + argv)
+                child.stdout.close()
+                child.stdout = None
+                self.assertSaid(self.finish(child), 1, "the output")
+
+    @unittest.skipUnless(POSIX, "needs sh")
+    def test_head_gets_its_line_and_the_rest_is_one_line(self):
+        argv = CREDENTIALS + ("--dry-run", "--from", self.file(long_rows(*range(2000))))
+        child = self.spawn(argv)
+        self.assertTrue(child.stdout.readline().startswith(b"GET https://"))
+        child.stdout.close()
+        child.stdout = None
+        self.assertSaid(self.finish(child), 1, "the output")
+
+    @unittest.skipUnless(POSIX, "needs sh")
+    def test_output_and_errors_into_one_closed_pipe_end_with_status_1(self):
+        child = self.spawn(CREDENTIALS + ("--dry-run", "plan", "pro", "u-1"),
+                           closed="2>&1")
+        child.stdout.close()
+        child.stdout = None
+        self.assertEqual(self.finish(child), (1, "", ""))
+        child = self.spawn(["plan"])
+        child.stderr.close()
+        child.stderr = None
+        self.assertEqual(self.finish(child), (2, "", ""))
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_a_full_disk_is_one_line(self):
+        with open("/dev/full", "wb") as full:
+            child = self.spawn(CREDENTIALS + ("--dry-run", "plan", "pro", "u-1"),
+                               stdout=full)
+        self.assertSaid(self.finish(child), 1, "No space left")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_rejects_on_a_full_disk_are_said_after_the_summary(self):
+        for bad in (1, 9000):
+            rows = self.file("user_id,a\n" + "u,\n" * bad + "v,w\n")
+            ran = self.send(self.stub(), "--from", rows, "--rejects", "/dev/full")
+            self.assertEqual(ran.status, 1)
+            self.assertRegex(ran.out, r"^read \d+, delivered \d, rejected \d+, ")
+            self.assertIn("the rejects cannot be written: ", ran.err)
+            self.assertNotIn("read 9001", ran.out)  # it stops when it notices
+
+    @unittest.skipUnless(POSIX, "needs sh")
+    def test_streams_that_were_closed_at_the_start_do_no_harm(self):
+        stub = self.stub()
+        argv = ("--base-url", stub.url) + CREDENTIALS
+        push = ("plan", "pro", "u-1")
+        self.assertSaid(self.finish(self.spawn(argv + ("--from", "-"), closed="<&-")),
+                        2, "stdin")
+        self.assertEqual(self.finish(self.spawn(argv + push, closed=">&-")),
+                         (0, "", ""))
+        self.assertEqual(self.finish(self.spawn(argv + push[:2], closed="2>&-")),
+                         (2, "", ""))
+        self.assertArrived(stub, {"u-1": {"plan": "pro"}})
+
+
+class FormatTest(CommandCase):
+
+    def test_the_same_users_arrive_from_all_formats(self):
+        bom = "\ufeff"
+        for name, content, rows in (
+                ("wide", WIDE, 3), ("long", LONG, 5), ("json", JSONL, 3),
+                ("byte order mark", bom + WIDE, 3), ("with json", bom + JSONL, 3),
+                ("blank lines", "\n\n" + WIDE.replace("\nu-2", "\n\n\nu-2") + "\n", 3),
+                ("in json", "\n \n" + JSONL.replace("\n", "\n\n"), 3),
+                ("no last line end", JSONL[:-1], 3), ("nor in csv", WIDE[:-1], 3),
+                ("fed back", "user_id,plan,city,vwo_push_error\n"
+                 "u-1,free,Bern,x\nu-2,pro,,\"y\nz\"\n"
+                 "u-3,\"a,\n\"\"b\"\"\",\u00fc +%,\n", 3),
+                ("other columns first", "city,user_id,plan\nBern,u-1,free\n,u-2,pro\n"
+                 "\u00fc +%,u-3,\"a,\n\"\"b\"\"\"\n", 3),
+                ("CRLF in json", JSONL.replace("\n", "\r\n"), 3)):
+            with self.subTest(name):
+                stub = self.stub()
+                self.assertSummary(self.backfill(stub, content), 0, rows, rows, 0, 0)
+                self.assertArrived(stub, USERS)
+                self.assertEqual(self.read("rejects"), b"")
+
+    def test_line_ends_of_windows_are_no_part_of_a_value(self):
+        stub = self.stub()
+        content = '"user_id","n"\r\n"u-1","1"\r\nu-2,2\r\n'
+        self.assertSummary(self.backfill(stub, content), 0, 2, 2, 0, 0)
+        self.assertArrived(stub, numbered(1, 2))
+
+    def test_standard_input_is_read_like_a_file(self):
+        stub = self.stub()
+        with open(self.file(WIDE), "rb") as source, mock.patch("sys.stdin", source):
+            self.assertSummary(self.send(stub, "--from", "-"), 0, 3, 3, 0, 0)
+            self.assertFalse(source.closed)
+        self.assertArrived(stub, USERS)
+
+    def test_a_file_that_cannot_be_used_is_one_line(self):
+        stub = self.stub()
+        for content, text in (
+                ("", "empty"), ("\n \n", "empty"), ("\ufeff", "empty"),
+                ("user_id;plan\nu;v\n", "comma"), ("id,plan\nu,v\n", "user_id"),
+                ("user_id,a,a\nu,1,2\n", "twice"), ("user_id\nu\n", "beside user_id"),
+                ("user_id,vwo_push_error\nu,x\n", "beside user_id"),
+                ("[1]\n", "user_id"), (b"\xff\xfeu\0s\0", "user_id"),
+                ('user_id,"' + "a" * 1000001 + '"\nu,v\n', "header")):
+            with self.subTest(content[:30]):
+                self.file("kept", "rejects")
+                ran = self.backfill(stub, content)
+                self.assertEqual(ran.out, "")
+                self.assertSaid(ran, 2, text)
+                self.assertEqual(self.read("rejects"), b"kept")
+        self.assertSaid(self.send(stub, "--from", self.folder), 2, self.folder)
+        self.assertNothingArrived(stub)
+
+    def test_a_header_alone_is_no_error(self):
+        ran = self.backfill(self.stub(), "user_id,plan\n")
+        self.assertSummary(ran, 0, 0, 0, 0, 0)
+        self.assertEqual(ran.err, "")
+
+    def test_skip_passes_over_rows_of_every_format(self):
+        for content, skip, read, users in (
+                (WIDE, 2, 3, {"u-3": USERS["u-3"]}),
+                (JSONL, 2, 3, {"u-3": USERS["u-3"]}),
+                (LONG, 3, 5, {"u-3": USERS["u-3"]}),
+                ("user_id,n\nragged\n\nu-1,1\n", 1, 2, numbered(1)),
+                ("{\n\n" + JSONL[:JSONL.index("\n")], 1, 2, {"u-1": USERS["u-1"]}),
+                (WIDE, 9, 3, {}), (WIDE, 0, 3, USERS)):
+            with self.subTest(content=content, skip=skip):
+                stub, skipped = self.stub(), min(skip, read)
+                ran = self.backfill(stub, content, "--skip", str(skip))
+                self.assertSummary(ran, 0, read, read - skipped, 0, skipped)
+                self.assertArrived(stub, users)
+
+
+class RejectsTest(CommandCase):
+
+    def assertRejectedForGood(self, content, *whys):
+        """All of *content* is rejected, for *whys*, and so is what was rejected."""
+        stub = self.stub()
+        number = len(whys)
+        ran = self.backfill(stub, content)
+        self.assertSummary(ran, 1, number, 0, number, 0)
+        rejects = self.read("rejects")
+        for why in whys:
+            self.assertTrue(why.encode() in rejects, (why, rejects[:300]))
+            self.assertIn(why, ran.err)
+        self.assertSummary(self.backfill(stub, rejects), 1, number, 0, number, 0)
+        self.assertTrue(self.read("rejects") == rejects, rejects[:300])
+        self.assertNothingArrived(stub)
+        return rejects
+
+    def test_a_bad_row_is_rejected_again_and_never_shifted(self):
+        for row, why in (
+                ("u", "1 cells instead of 3"), ("u,a", "2 cells instead of 3"),
+                ("u,a,b,c", "4 cells instead of 3"), ("u,a,\"x\ry\",c", "4 cells"),
+                ("u,\"x\ry\"", "2 cells"), ("u,,", "custom_dimension_map is empty"),
+                (",a,b", "user_id is empty"),
+                ("u,%s,b" % ("v" * 256), "longer than 255"),
+                ("u,%s,b" % ("v" * 200000), "longer than 255"), ("u,a\0,b", "NUL"),
+                ("u,a,b,\"\0\"", "4 cells"), ("u,\"\n\",\"a,\"\"b\",c", "4 cells"),
+                ("u,\"never closed", "2 cells")):
+            with self.subTest(row=row[:20]):
+                self.assertRejectedForGood("user_id,plan,city\n" + row, why)
+
+    def test_a_byte_that_is_not_utf_8_is_kept_as_it_was(self):
+        rejects = self.assertRejectedForGood(
+            b"user_id,plan\nu,\xff\n\xe9,x\nu,y\xc3", "cannot be encoded as UTF-8",
+            "custom_dimension_value", "user_id cannot")
+        self.assertIn(b"u,\xff,", rejects)
+        self.assertRejectedForGood(b'{"user_id": "u", "dimensions": {"a": "\xff"}}\n'
+                                   b'{"user_id": "\\ud800", "dimensions": {"a": "b"}}',
+                                   "custom_dimension_value cannot", "user_id cannot")
+
+    def test_a_bad_row_of_a_long_file_is_rejected_again(self):
+        self.assertRejectedForGood(
+            "user_id,key,value\nu,plan,\nu,,v\nu,vwo_fs_environment,v\nu,k",
+            "custom_dimension_value is empty", "custom_dimension_key is empty",
+            "reserved", "2 cells instead of 3")
+
+    def test_a_bad_line_of_json_is_rejected_again(self):
+        for line, why in (
+                ("{", "not JSON"), ("{'user_id': 1}", "not JSON"),
+                ("nonsense", "not JSON"),
+                ("[1]", "not a JSON object"), ("7", "not a JSON object"),
+                ("{}", "dimensions is not an object"),
+                ('{"user_id": "u"}', "dimensions is not an object"),
+                ('{"user_id": "u", "dimensions": []}', "dimensions is not an object"),
+                ('{"user_id": "u", "dimensions": {}}', "custom_dimension_map is empty"),
+                ('{"dimensions": {"a": "b"}}', "user_id is not a str"),
+                ('{"user_id": null, "dimensions": {"a": "b"}}', "user_id is not a str"),
+                ('{"user_id": 7, "dimensions": {"a": "b"}}', "user_id is not a str"),
+                ('{"user_id": "u", "dimensions": {"a": 1}}', "value is not a str"),
+                ('{"user_id": "u", "dimensions": {"a": NaN}}', "value is not a str"),
+                ('{"vwo_push_line": "{"}', "not JSON"),
+                ('{"user_id": "u\0", "dimensions": {}}', "not JSON"),
+                ("[" * 100000, "")):
+            with self.subTest(line[:50]):
+                self.assertRejectedForGood(" {\n%s\n" % line, "not JSON", why)
+        rejects = self.assertRejectedForGood("{1}\r\n", "not JSON")
+        self.assertEqual([json.loads(line) for line in rejects.splitlines()],
+                         [{"vwo_push_line": "{1}", "vwo_push_error": "not JSON"}])
+
+    def test_a_line_that_was_no_json_is_pushed_once_it_is_mended(self):
+        stub = self.stub()
+        line = JSONL.splitlines()[0]
+        content = json.dumps({"vwo_push_line": line, "vwo_push_error": "x"})
+        self.assertSummary(self.backfill(stub, content), 0, 1, 1, 0, 0)
+        self.assertArrived(stub, {"u-1": USERS["u-1"]})
+
+    def test_a_quote_that_is_never_closed_takes_no_row_in_silence(self):
+        stub = self.stub()
+        rows = ["u-%d,%s" % (number, "x" * 50) for number in range(20)]
+        with mock.patch.object(vwo_push, "MAX_LINE_CHARS", 300):
+            ran = self.backfill(stub, "user_id,plan\nu,\"" + "\n".join(rows))
+        arrived = [triple[0] for received in stub.take_all()
+                   for triple in read_back(received)]
+        rejects = self.read("rejects").decode()
+        self.assertEqual(ran.status, 1)
+        self.assertIn("longer than 300 characters", ran.err)
+        for number in range(20):
+            missing = "u-%d,xxx" % number not in rejects
+            self.assertEqual(uuid_of("u-%d" % number) in arrived, missing, number)
+        self.assertNotIn(uuid_of("u"), arrived)
+
+    def test_the_end_of_an_over_long_line_is_no_row(self):
+        stub = self.stub()
+        with mock.patch.object(vwo_push, "MAX_LINE_CHARS", 300):
+            ran = self.backfill(stub, "user_id,n\nu,%s,x\nu-1,1\n" % ("a" * 300))
+        self.assertSummary(ran, 1, 3, 1, 2, 0)
+        self.assertArrived(stub, numbered(1))
+
+    def test_a_value_of_255_characters_is_delivered_and_one_of_256_is_not(self):
+        stub, fits = self.stub(), "\U0001f600" * 255
+        ran = self.backfill(stub, "user_id,a\nu-1,%s\nu-2,%s\xe9\n" % (fits, fits))
+        self.assertSummary(ran, 1, 2, 1, 1, 0)
+        self.assertArrived(stub, {"u-1": {"a": fits}})
+        self.assertIn(b"u-2,", self.read("rejects"))
+
+    def test_what_the_server_refused_is_delivered_when_it_is_fed_back(self):
+        cells = WIDE.replace("Bern", '"B\rn"')
+        users = dict(USERS, **{"u-1": {"plan": "free", "city": "B\rn"}})
+        for name, content, rows, expected in (
+                ("wide", cells, 3, users), ("long", LONG, 5, USERS),
+                ("json", JSONL, 3, USERS)):
+            with self.subTest(name):
+                stub = self.stub(400)
+                self.assertSummary(self.backfill(stub, content), 1, rows, 0, rows, 0)
+                self.assertIn(b"http 400, attempts: 1", self.read("rejects"))
+                stub.take_all()
+                stub.answers.append(200)
+                stub.answers.popleft()
+                ran = self.backfill(stub, self.read("rejects"))
+                self.assertSummary(ran, 0, rows, rows, 0, 0)
+                self.assertArrived(stub, expected)
+                self.assertEqual(self.read("rejects"), b"")
+
+    def test_the_reasons_are_counted_on_stderr(self):
+        ran = self.backfill(self.stub(), "user_id,a\nu,\nu,\nu\n")
+        self.assertEqual(ran.err,
+                         "vwo_push: 2 rejected: custom_dimension_map is empty\n"
+                         "vwo_push: 1 rejected: 1 cells instead of 2\n")
+
+    def test_rejects_must_not_be_the_file_that_is_read(self):
+        stub, path = self.stub(), self.file(long_rows(1))
+        names = [path]
+        if POSIX:
+            os.symlink(path, self.path("symbolic"))
+            os.link(path, self.path("hard"))
+            names += [self.path("symbolic"), self.path("hard")]
+        for name in names:
+            with self.subTest(name), open(path, "rb") as stdin:
+                with mock.patch("sys.stdin", stdin):
+                    for source in (path, "-"):
+                        ran = self.send(stub, "--from", source, "--rejects", name)
+                        self.assertSaid(ran, 2, "--rejects")
+        self.assertEqual(self.read("in").decode(), long_rows(1))
+        self.assertNothingArrived(stub)
+
+    def test_rejects_are_kept_where_an_option_is_wrong(self):
+        self.file("kept", "rejects")
+        ran = self.backfill(self.stub(), WIDE, "--timeout", "-1")
+        self.assertSaid(ran, 2, "timeout")
+        self.assertEqual(self.read("rejects"), b"kept")
+
+    def test_rejects_that_cannot_be_opened_are_said_before_anything_is_sent(self):
+        stub = self.stub()
+        self.assertSaid(self.send(stub, "--from", self.file(WIDE), "--rejects",
+                                  self.folder), 2, self.folder)
+        self.assertNothingArrived(stub)
+
+
+class RoomTest(CommandCase):
+
+    def test_waiting_for_room_drops_nothing(self):
+        stub = self.stub()
+        stub.gate.clear()
+        opener = threading.Thread(target=lambda: (stub.take(), stub.gate.set()))
+        opener.start()
+        self.addCleanup(opener.join, TIMEOUT)
+        with mock.patch.object(vwo_push, "MAX_BACKFILL_PENDING", 5):
+            ran = self.backfill(stub, long_rows(*range(40)))
+        self.assertSummary(ran, 0, 40, 40, 0, 0)
+        self.assertEqual(ran.err, "")
+
+    def test_no_more_rows_are_read_than_there_is_room_for(self):
+        stub = self.stub()
+        stub.gate.clear()
+        child = self.spawn(
+            ("--base-url", stub.url, "--from", "-") + CREDENTIALS,
+            "vwo_push.MAX_BACKFILL_PENDING = 5\n"
+            "real = vwo_push._Backfill._wait\n"
+            "def wait(self, client):\n"
+            "    os.write(2, b'%d %d,' % (self.read, client.stats()['pending']))\n"
+            "    real(self, client)\n"
+            "vwo_push._Backfill._wait = wait")
+        child.stdin.write(long_rows(*range(40)).encode())
+        child.stdin.close()
+        child.stdin = None
+        self.assertEqual(os.read(child.stderr.fileno(), 4), b"6 5,")
+        stub.gate.set()
+        ran = self.finish(child, None)
+        self.assertSummary(ran, 0, 40, 40, 0, 0)
+        self.assertLessEqual({int(pair.split()[1]) for pair in ran.err.split(",")[:-1]},
+                             set(range(6)))
+        self.assertArrived(stub, numbered(*range(40)))
+
+    def test_a_row_with_more_dimensions_than_room_is_rejected(self):
+        stub = self.stub()
+        with mock.patch.object(vwo_push, "MAX_BACKFILL_PENDING", 2):
+            ran = self.backfill(stub, "user_id,a,b,c\nu-1,1,2,3\nu-2,1,,3\n")
+        self.assertSummary(ran, 1, 2, 1, 1, 0)
+        self.assertArrived(stub, {"u-2": {"a": "1", "c": "3"}})
+        self.assertIn(b"u-1,1,2,3,more than 2 dimensions", self.read("rejects"))
+
+    def test_a_backfill_needs_no_thread(self):
+        stub = self.stub()
+        child = self.spawn(
+            ("--base-url", stub.url, "--from", "-") + CREDENTIALS,
+            "vwo_push.MAX_BACKFILL_PENDING = 5\n"
+            "def start(self): raise RuntimeError(\"can't start new thread\")\n"
+            "vwo_push.threading.Thread.start = start")
+        ran = self.finish(child, long_rows(*range(12)).encode())
+        self.assertSummary(ran, 0, 12, 12, 0, 0)
+        self.assertEqual(ran.err, "")
+        self.assertArrived(stub, numbered(*range(12)))
+
+    @unittest.skipUnless(POSIX, "needs getrusage")
+    def test_a_long_stream_is_read_in_constant_memory(self):
+        child = self.spawn(
+            ("--from", "-", "--skip", "1000000") + CREDENTIALS,
+            "import atexit, resource\n"
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "vwo_push._load(True)\n"
+            "before = peak()\n"
+            "atexit.register(lambda: sys.stderr.write(str(peak() - before)))")
+        ran = self.finish(child, b"user_id,n\n" + (b"u," + b"x" * 400 + b"\n") * 60000)
+        self.assertSummary(ran, 0, 60000, 0, 0, 60000)
+        scale = 1 if sys.platform == "darwin" else 1024
+        self.assertLess(int(ran.err) * scale, 20000000)
+
+
+class ProgressTest(CommandCase):
+
+    def test_plain_lines_come_at_intervals_where_stderr_is_no_terminal(self):
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err):
+            progress = vwo_push._Progress(100, lambda: 50)
+            progress.show(1, 0)
+            with mock.patch("vwo_push.monotonic", lambda: progress._began + 10.5):
+                progress.show(21, 2)
+                progress.show(22, 2)
+        self.assertEqual(err.getvalue(),
+                         "vwo_push: 21 done, 2/s, 2 failed, 10 s left\n")
+
+    @unittest.skipUnless(POSIX, "needs a pseudo-terminal")
+    def test_a_terminal_shows_count_rate_failures_and_time_left(self):
+        import pty
+        stub = self.stub()
+        stub.gate.clear()
+        content = "user_id,n\n" + "".join(
+            "u-%d,%s\n" % (number, "x" * 250) for number in range(80))
+        terminal, slave = pty.openpty()
+        self.addCleanup(os.close, terminal)
+        child = self.spawn(("--base-url", stub.url, "--from", self.file(content))
+                           + CREDENTIALS, "vwo_push.MAX_BACKFILL_PENDING = 9",
+                           stderr=slave)
+        os.close(slave)
+        shown = b""
+        while b"done" not in shown:
+            shown += os.read(terminal, 1000)
+        stub.gate.set()
+        with contextlib.suppress(OSError):  # EIO: the other side is closed
+            while True:
+                shown += os.read(terminal, 1000) or self.fail("the end")
+        self.assertSummary(self.finish(child), 0, 80, 80, 0, 0)
+        text = shown.decode()
+        self.assertRegex(text, r"\r\x1b\[K\d+ done, \d+/s, 0 failed, \d+ s left")
+        self.assertRegex(text, r"\r\x1b\[K80 done, \d+/s, 0 failed\r\n$")
+        self.assertEqual(text.count("\n"), 1)
+
+
+@unittest.skipUnless(POSIX, "needs signals")
+class InterruptTest(CommandCase):
+    """Ctrl-C at any moment: delivered + rejected + skipped == read, and the rest is
+    delivered by a second run with the --skip that the first one named."""
+
+    def interrupted(self, ran):
+        """The numbers that an interrupted run printed, checked."""
+        self.assertEqual(ran.status, 130, ran)
+        read, delivered, rejected, skipped = map(int, re.findall(r"\d+", ran.out))
+        self.assertEqual(read, delivered + rejected + skipped)
+        self.assertTrue(ran.err.endswith(
+            "vwo_push: interrupted; resume with --skip %d\n" % read), ran)
+        return read, delivered, rejected, skipped
+
+    def interrupting(self, number):
+        """Answers of which the one with this number comes after a Ctrl-C."""
+        def answer(handler):
+            os.kill(os.getpid(), signal.SIGINT)
+            handler.reply(200)
+        return [200] * number + [answer, 200]
+
+    def interrupt_the_wait(self, child):
+        """Press Ctrl-C once it waits; return when it has noticed."""
+        self.assertEqual(child.stderr.read(1), b"0")
+        child.send_signal(signal.SIGINT)
+        while child.stderr.read(1) == b"0":
+            pass
+
+    def test_a_resumed_backfill_delivers_every_row_exactly_once(self):
+        for number in (0, 1, 4, 9):
+            for content in (long_rows(*range(60)), "".join(
+                    json.dumps({"user_id": user, "dimensions": dimensions}) + "\n"
+                    for user, dimensions in numbered(*range(60)).items())):
+                with self.subTest(number=number, content=content[:10]):
+                    stub = self.stub(*self.interrupting(number))
+                    before = signal.getsignal(signal.SIGINT)
+                    with mock.patch.object(vwo_push, "MAX_BACKFILL_PENDING", 4):
+                        first = self.backfill(stub, content)
+                        read, delivered, rejected, _ = self.interrupted(first)
+                        self.assertEqual((delivered, rejected), (read, 0))
+                        self.assertLess(read, 60)
+                        second = self.backfill(stub, content, "--skip", str(read))
+                    self.assertSummary(second, 0, 60, 60 - read, 0, read)
+                    self.assertArrived(stub, numbered(*range(60)))
+                    self.assertIs(signal.getsignal(signal.SIGINT), before)
+
+    def test_ctrl_c_ends_the_wait_for_input(self):
+        stub = self.stub()
+        child = self.spawn(("--base-url", stub.url, "--from", "-") + CREDENTIALS)
+        child.stdin.write(long_rows(1, 2, 3).encode() + b"u-4,")
+        child.stdin.flush()
+        seen = 0
+        while seen < 3:
+            seen += len(read_back(stub.take()))
+        child.send_signal(signal.SIGINT)
+        child.wait(TIMEOUT)
+        self.assertEqual(self.interrupted(self.finish(child, None)), (3, 3, 0, 0))
+
+    def test_ctrl_c_just_before_a_read_ends_it_too(self):
+        child = self.spawn(("--from", "-") + CREDENTIALS,
+                           "def set(self, name, value):\n"
+                           "    if name == '_reading' and value:\n"
+                           "        os.kill(os.getpid(), 2)\n"
+                           "        for _ in range(1000): pass  # it comes in here\n"
+                           "    object.__setattr__(self, name, value)\n"
+                           "vwo_push._Backfill.__setattr__ = set")
+        child.stdin.write(b"user_id,n\n")
+        child.stdin.flush()
+        child.wait(TIMEOUT)
+        self.assertEqual(self.interrupted(self.finish(child, None)), (0, 0, 0, 0))
+
+    def test_ctrl_c_before_the_header_is_one_line(self):
+        child = self.spawn(("--from", "-") + CREDENTIALS,
+                           "real = vwo_push._open_rows\n"
+                           "def open_rows(text):\n"
+                           "    os.write(1, b'x')\n"
+                           "    return real(text)\n"
+                           "vwo_push._open_rows = open_rows")
+        child.stdout.read(1)
+        child.send_signal(signal.SIGINT)
+        child.wait(TIMEOUT)
+        self.assertSaid(self.finish(child, None), 130, "interrupted")
+
+    def test_ctrl_c_while_waiting_for_room_leaves_the_row_to_the_next_run(self):
+        stub = self.stub()
+        stub.gate.clear()
+        content = long_rows(*range(20))
+        child = self.spawn(
+            ("--base-url", stub.url, "--from", self.file(content)) + CREDENTIALS,
+            WAITING + "vwo_push.MAX_BACKFILL_PENDING = 5")
+        self.interrupt_the_wait(child)
+        stub.gate.set()
+        self.assertEqual(self.interrupted(self.finish(child)), (5, 5, 0, 0))
+        self.assertSummary(self.backfill(stub, content, "--skip", "5"), 0, 20, 15, 0, 5)
+        self.assertArrived(stub, numbered(*range(20)))
+
+    def test_ctrl_c_while_the_last_rows_are_settled_adds_up(self):
+        stub = self.stub()
+        stub.gate.clear()
+        rows = self.file(long_rows(1, 2))
+        child = self.spawn(("--base-url", stub.url, "--from", rows) + CREDENTIALS,
+                           WAITING)
+        self.interrupt_the_wait(child)
+        stub.gate.set()
+        self.assertEqual(self.interrupted(self.finish(child)), (2, 2, 0, 0))
+
+    def test_a_second_ctrl_c_ends_at_once_and_rejects_what_is_left(self):
+        stub = self.stub()
+        stub.gate.clear()
+        content = long_rows(*range(9))
+        child = self.spawn(
+            ("--base-url", stub.url, "--from", self.file(content), "--rejects",
+             self.path("rejects")) + CREDENTIALS,
+            "vwo_push.MAX_BACKFILL_PENDING = 5\n"
+            "real = vwo_push._Backfill.on_interrupt\n"
+            "def on_interrupt(self, *args):\n"
+            "    os.write(2, b'x')\n"
+            "    real(self, *args)\n"
+            "vwo_push._Backfill.on_interrupt = on_interrupt")
+        stub.take()
+        child.send_signal(signal.SIGINT)
+        child.stderr.read(1)
+        child.send_signal(signal.SIGINT)
+        child.wait(8)  # less than the 10 s that one Ctrl-C grants
+        read, delivered, rejected, _ = self.interrupted(self.finish(child))
+        self.assertEqual((delivered, rejected), (0, read))
+        rejects = self.read("rejects").decode()
+        self.assertEqual(rejects.count("closed, attempts: "), read)
+        stub.gate.set()
+        stub.take_all()
+        self.assertSummary(self.backfill(stub, rejects), 0, read, read, 0, 0)
+        ran = self.backfill(stub, content, "--skip", str(read))
+        self.assertSummary(ran, 0, 9, 9 - read, 0, read)
 
 
 # -- The README ------------------------------------------------------------------------

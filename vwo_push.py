@@ -1952,6 +1952,7 @@ options (which show in process lists). Exit status: 0 everything was delivered,
 1 something was not, 2 usage, 130 after Ctrl-C."""
 
 _ERROR = "vwo_push_error"  # the column or member of a reject that says why
+_NUL = "\udc00"  # a NUL inside the CSV reader; nothing is ever decoded to it
 _LINE = "vwo_push_line"  # the member of a reject that holds a line which is no JSON
 MAX_BACKFILL_PENDING = 20_000  # dimensions in memory at a time
 MAX_LINE_CHARS = 1_000_000  # of an input file; what is longer is read in pieces
@@ -1961,20 +1962,43 @@ class _Unusable(Exception):
     """An input file or an option that cannot be used; the text is for the user."""
 
 
-def _say(text: str, stream: Any = None) -> None:
-    stream = stream or sys.stdout
+class _NoOutput(Exception):
+    """What was to be printed cannot be: a closed pipe, a full disk."""
+
+
+def _print(text: str, stream: Any) -> None:
+    if stream is None:  # closed by whoever started this process
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except OSError as error:
+        # What is still in its buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise _NoOutput("the output cannot be written: %s" % error.strerror) from None
+
+
+def _say(text: str) -> None:
+    _print(text + "\n", sys.stdout)
 
 
 def _complain(text: object) -> None:
-    _say("vwo_push: %s" % (text,), sys.stderr)
+    try:
+        _print("vwo_push: %s\n" % " ".join(str(text).split()), sys.stderr)
+    except _NoOutput:
+        pass
 
 
 def _parse(argv: Optional[Sequence[str]]) -> Any:
     import argparse
-    parser = argparse.ArgumentParser(
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            _complain(message + "; see --help")
+            self.exit(2)
+
+    parser = Parser(
         prog="vwo_push", description="Tag users with custom dimensions in VWO.",
         epilog=_USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -1992,7 +2016,11 @@ def _parse(argv: Optional[Sequence[str]]) -> Any:
     add("--base-url", metavar="URL", help="default: " + BASE_URL)
     add("--timeout", type=float, metavar="SECONDS", help="for one attempt, default 5")
     add("--version", action="version", version="%(prog)s " + __version__)
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit:
+        _print("", sys.stdout)  # --help and --version: a closed pipe is noticed here
+        raise
     forms = args.demo + (args.source is not None) + bool(args.push)
     if forms != 1:
         parser.error("give KEY VALUE USER_ID, or --from FILE, or --demo")
@@ -2003,6 +2031,10 @@ def _parse(argv: Optional[Sequence[str]]) -> Any:
     if args.skip is not None and args.skip < 0:
         parser.error("--skip must be 0 or more")
     return args
+
+
+def _nowhere(request: Request, timeout: float) -> int:
+    return 200
 
 
 def _options(args: Any) -> Dict[str, Any]:
@@ -2026,6 +2058,7 @@ def _options(args: Any) -> Dict[str, Any]:
             raise _Unusable("no %s: set VWO_%s" % (name, name.upper()))
     if args.dry_run:  # masked from the start, so that it cannot be printed
         options["sdk_key"] = "X" * len(_key(options["sdk_key"]))
+        options["transport"] = _nowhere  # needs no certificates
     return options
 
 
@@ -2062,14 +2095,16 @@ class _CsvRows:
 
     def __init__(self, lines: Iterator[str]) -> None:
         import csv
-        self._error, self._writer, self._line = csv.Error, csv.writer, ""
-        self._reader = csv.reader(self._kept(lines))
-        try:
-            header = next(self._reader)
-        except csv.Error as error:
-            raise _Unusable("the header cannot be read: %s" % error) from None
+        csv.field_size_limit(2 * MAX_LINE_CHARS)  # _line keeps rows below that
+        self._lines, self._make_reader, self._writer = lines, csv.reader, csv.writer
+        self._size = 0  # characters of the row so far
+        self._cut = False  # the row is part of one that is too long
+        self._open = False  # the line goes on in the next piece
+        header = self._next() or []
+        if self._cut:
+            raise _Unusable("the header is longer than %d characters" % MAX_LINE_CHARS)
         # A file of rejects has one more column, the last one.
-        self._extra = header[-1] == _ERROR
+        self._extra = header[-1:] == [_ERROR]
         self.header = header[:-1] if self._extra else header
         if "user_id" not in self.header:
             raise _Unusable("no column user_id in the header (is it comma-separated?)")
@@ -2079,26 +2114,37 @@ class _CsvRows:
             raise _Unusable("no column beside user_id in the header")
         self._long = set(self.header) == {"user_id", "key", "value"}
 
-    def _kept(self, lines: Iterator[str]) -> Iterator[str]:
-        for self._line in lines:
-            yield self._line
+    def _line(self) -> str:
+        """The next line of the row. "" ends it: a quote that is never closed must not
+        take in the whole file."""
+        if self._size > MAX_LINE_CHARS:
+            self._cut = True
+            return ""
+        line = next(self._lines, "")
+        long = len(line) >= MAX_LINE_CHARS
+        self._cut = self._cut or long or self._open
+        self._open = long and line[-1] not in "\r\n"
+        self._size += len(line)
+        return line.replace("\0", _NUL)  # until 3.10 the reader refuses the line
+
+    def _next(self) -> Optional[List[str]]:
+        self._size, self._cut = 0, False
+        return next(self._make_reader(iter(self._line, "")), None)
 
     def __iter__(self) -> Iterator[Tuple[Any, Any, Optional[str], Any]]:
         while True:
-            try:
-                row = next(self._reader)
-            except StopIteration:
+            row = self._next()
+            if row is None:
                 return
-            except self._error as error:
-                yield None, None, str(error), [self._line.rstrip("\r\n")]
-                continue
             if not row:
                 continue  # an empty line
             cells = row[:-1] if self._extra else row
-            if len(cells) != len(self.header):
+            if self._cut:
+                yield None, None, "longer than %d characters" % MAX_LINE_CHARS, cells
+            elif len(cells) != len(self.header):
                 yield None, None, "%d cells instead of %d" % (
                     len(cells), len(self.header)), cells
-            elif any("\0" in cell for cell in cells):
+            elif any(_NUL in cell for cell in cells):
                 yield None, None, "a NUL character", cells
             else:
                 named = dict(zip(self.header, cells))
@@ -2114,10 +2160,12 @@ class _CsvRows:
         return [named.get(name, "") for name in self.header]
 
     def write(self, file: IO[str], row: List[str], why: str, first: bool) -> None:
-        writer = self._writer(file, lineterminator="\n")
+        text = io.StringIO()
+        writer = self._writer(text)  # its line end, \r\n, has it quote every \r
         if first:
             writer.writerow(self.header + [_ERROR])
         writer.writerow(row + [why])
+        file.write(text.getvalue().replace(_NUL, "\0"))
 
 
 class _JsonRows:
@@ -2229,9 +2277,11 @@ class _Backfill:
     def each(self, skip: int, handle: Callable[[str, Dict[str, str]], None]) -> None:
         """Call *handle* with every row that is valid."""
         rows = iter(self._rows)
-        while not (self.interrupts or self.trouble):
+        while not self.trouble:
             try:
                 self._reading = True
+                if self.interrupts:  # asked after that: this read would not be ended
+                    break
                 row = next(rows, None)
                 self._reading = False
             except KeyboardInterrupt:
@@ -2248,7 +2298,7 @@ class _Backfill:
             try:
                 if problem:
                     raise _Invalid(problem)
-                _checked((dimensions, user_id), {})  # for its reason
+                _checked((), {"custom_dimension_map": dimensions, "user_id": user_id})
                 handle(user_id, dimensions)
             except _Invalid as invalid:
                 self._reject(original, str(invalid))
@@ -2259,7 +2309,10 @@ class _Backfill:
             size = len(dimensions)
             if size > MAX_BACKFILL_PENDING:
                 raise _Invalid("more than %d dimensions" % MAX_BACKFILL_PENDING)
-            while self._pending + size > MAX_BACKFILL_PENDING and self.interrupts < 2:
+            while self._pending + size > MAX_BACKFILL_PENDING:
+                if self.interrupts:
+                    self.read -= 1  # not pushed: the first one after --skip
+                    return
                 self._wait(client)
             with self._lock:
                 self._pending += size
@@ -2281,6 +2334,13 @@ class _Backfill:
         self._room.clear()
         self._progress.show(self.delivered, self.rejected)
 
+    def close_rejects(self) -> None:
+        try:
+            if self._rejects is not None:
+                self._rejects.close()
+        except OSError as error:
+            self.trouble = error
+
     def _reject(self, row: Any, why: str) -> None:
         with self._lock:
             self.rejected += 1
@@ -2301,28 +2361,28 @@ def _push_many(args: Any, options: Dict[str, Any]) -> int:
         # it goes, and the progress still asks that for its position.
         text = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape", newline="")
         rows = _open_rows(text)
-        rejects = _open_rejects(args)
-        backfill = _Backfill(rows, rejects, _Progress(size, source.tell))
+        # Made before the rejects are emptied: it may refuse its options. Twice the room:
+        # a push frees its own a moment after its result.
+        client = Client(max_batch=1000, max_pending=2 * MAX_BACKFILL_PENDING,
+                        on_result=lambda result: backfill.on_result(result), **options)
+        backfill = _Backfill(rows, _open_rejects(args, source),
+                             _Progress(size, source.tell))
         try:
             before = signal.signal(signal.SIGINT, backfill.on_interrupt)
         except ValueError:  # not on the main thread
             before = None
         try:
             if args.dry_run:
-                client = Client(**options)
                 backfill.each(args.skip or 0, lambda user_id, dimensions: _show(
                     client.requests_for(dimensions, user_id)))
             else:
-                # Twice the room: a push frees its own a moment after its result.
-                backfill.send(Client(
-                    max_batch=1000, max_pending=2 * MAX_BACKFILL_PENDING,
-                    on_result=backfill.on_result, **options), args.skip or 0)
+                backfill.send(client, args.skip or 0)
+            backfill.close_rejects()
+            return _summary(args, backfill)
         finally:
+            backfill.close_rejects()
             if before is not None:
                 signal.signal(signal.SIGINT, before)
-            if rejects is not None:
-                rejects.close()
-    return _summary(args, backfill)
 
 
 def _summary(args: Any, backfill: _Backfill) -> int:
@@ -2340,14 +2400,18 @@ def _summary(args: Any, backfill: _Backfill) -> int:
 
 
 def _open_source(name: str) -> Any:
-    return os.fdopen(os.dup(sys.stdin.fileno()), "rb") if name == "-" else open(name, "rb")
+    if name != "-":
+        return open(name, "rb")
+    if sys.stdin is None:
+        raise _Unusable("stdin is closed")
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
-def _open_rejects(args: Any) -> Optional[IO[str]]:
+def _open_rejects(args: Any, source: Any) -> Optional[IO[str]]:
     if args.rejects is None:
         return None
-    if (args.source != "-" and os.path.exists(args.rejects)
-            and os.path.samefile(args.source, args.rejects)):
+    if os.path.exists(args.rejects) and os.path.samestat(
+            os.fstat(source.fileno()), os.stat(args.rejects)):
         raise _Unusable("--rejects must not be the file that is read")
     return open(args.rejects, "w", encoding="utf-8", errors="surrogateescape",
                 newline="")
@@ -2373,15 +2437,16 @@ def _demo() -> int:
     import http.server
     import socketserver
     users = {visitor_uuid(1, user): user for user in ("user-42", "user-7", "user-8")}
+    arrived: List[str] = []
 
     class Collector(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            _say("\n%s\n%s%s" % (self.requestline, self.headers, body.decode()))
+            arrived.append("\n%s\n%s%s" % (self.requestline, self.headers, body.decode()))
             for visitor, dimensions in _read_back(self.path, body):
-                _say("  read back: user %s, visitor %s, %s" % (
+                arrived.append("  read back: user %s, visitor %s, %s" % (
                     users[visitor], visitor, json.dumps(dimensions, ensure_ascii=False)))
             self.send_response(204)
             self.end_headers()
@@ -2391,23 +2456,33 @@ def _demo() -> int:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Collector) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         url = "http://127.0.0.1:%d" % server.server_address[1]
         _say("A collector listens at %s; these pushes go to it:" % url)
-        with Client(1, "demo-key", base_url=url) as client, \
-                Client(1, "demo-key", base_url=url, event_arch=True) as events:
+        before = os.environ.get("no_proxy")
+        os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
+        try:
+            client = Client(1, "demo-key", base_url=url)
+            events = Client(1, "demo-key", base_url=url, event_arch=True)
+        finally:
+            del os.environ["no_proxy"]
+            if before is not None:
+                os.environ["no_proxy"] = before
+        with client, events:
             client.push("plan", "premium", "user-42")
             delivered = client.flush(10)
             client.push({"plan": "free", "city": 'Z\xfcrich "100%" + \U0001f600'}, "user-7")
             delivered &= client.flush(10)
             events.push("plan", "premium", "user-8")
             delivered &= events.flush(10)
-            _say("\nstats: %s" % json.dumps(client.stats()))
+            stats = client.stats()
         server.shutdown()
+    for text in arrived:
+        _say(text)
+    _say("\nstats: %s" % json.dumps(stats))
     return 0 if delivered else 1
 
 
@@ -2427,11 +2502,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except SystemExit as stop:  # argparse has said what it had to say
         return int(stop.code or 0)
     except KeyboardInterrupt:
+        _complain("interrupted")
         return 130
-    except BrokenPipeError:
-        # `| head` has seen enough; nothing more may be written, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _complain("the output was closed")
+    except _NoOutput as error:  # `| head` has seen enough, or a full disk
+        _complain(error)
         return 1
     except OSError as error:
         _complain("%s: %s" % (error.filename, error.strerror) if error.filename else error)
