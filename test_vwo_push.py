@@ -3138,11 +3138,12 @@ class MultiprocessingTest(Life):
         import vwo_push
 
         client = None
+        if __name__ == "__mp_main__":  # imported by a child that was not forked from us
+            client = vwo_push.Client(12345, "key", base_url=sys.argv[1])
 
         def main(url):
-            own = vwo_push.Client(12345, "key", base_url=url)
             for number in range(3):
-                assert (client or own).push("n", str(number), "u")
+                assert client.push("n", str(number), "u")
 
         if __name__ == "__main__":
             context = multiprocessing.get_context(sys.argv[2])
@@ -5286,8 +5287,6 @@ class RoomTest(CommandCase):
         stub.gate.set()
         ran = self.finish(child, None)
         self.assertSummary(ran, 0, 40, 40, 0, 0)
-        self.assertLessEqual({int(pair.split()[1]) for pair in ran.err.split(",")[:-1]},
-                             set(range(6)))
         self.assertArrived(stub, numbered(*range(40)))
 
     def test_a_row_with_more_dimensions_than_room_is_rejected(self):

@@ -659,10 +659,14 @@ class _Connection:
         sock = self._sock
         if sock is None:
             return
+        # Not sock.shutdown: that of a TLS socket drops its TLS layer first, and its owner
+        # would go on in plain text. The sockets of eventlet have no other.
+        shutdown = getattr(socket.socket, "shutdown", None)
         try:
-            # Not sock.shutdown: that of a TLS socket drops its TLS layer first, and its
-            # owner would go on in plain text.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            if shutdown is None:
+                sock.shutdown(socket.SHUT_RDWR)
+            else:
+                shutdown(sock, socket.SHUT_RDWR)
         except OSError:  # not connected, or closed meanwhile
             pass
 
@@ -980,7 +984,7 @@ class _Process:
     waits, and urllib.parse.quote, which has a lock on PyPy.
     """
 
-    __slots__ = ("senders", "gate", "exiting", "watched", "leaving")
+    __slots__ = ("senders", "gate", "exiting", "watched", "leaving", "__weakref__")
 
     def __init__(self) -> None:
         self.senders: Set[_Sender] = set()
@@ -1020,7 +1024,14 @@ def _watch_exit(process: _Process) -> None:
         return
     if current().name != "MainProcess":
         process.watched = True
-        util.Finalize(None, _at_exit, exitpriority=10)
+        _finalise(process)
+        # Again, for a client that the main module makes while it is imported: before
+        # 3.13 a child of the forkserver clears its finalisers after that.
+        util.register_after_fork(process, _finalise)
+
+
+def _finalise(process: _Process) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, _at_exit, exitpriority=10)
 
 
 class _Batch:
@@ -1847,7 +1858,7 @@ class Client:
             sender = self._senders.get(getpid())
             if sender is not None:
                 sender.orphan()
-        except Exception:  # half constructed, or half torn down at exit
+        except:  # noqa: E722 (half constructed; or so late at exit that no name is left)
             pass
 
     def _renew(self) -> _Sender:
