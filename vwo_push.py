@@ -2097,8 +2097,8 @@ def _show(requests: Iterable[Request]) -> None:
         _say("" if request.body is None else "\n%s\n" % request.body.decode())
 
 
-# A row: its number among the fields of the file, the user id, the dimensions, and why it
-# cannot be pushed (or None). What a rejected row is written back as is the format's.
+# Both formats yield rows of (user id, dimensions, why it cannot be pushed or None, the
+# row as it was read), and write the rejected ones back as they were.
 
 
 class _CsvRows:
