@@ -105,9 +105,14 @@ MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 4, 8, 8 ...
 IDLE_SECONDS = 5.0  # then a worker ends, and its connection is not used again
+QUICK_SECONDS = 0.001  # from a server this quick, a second worker costs more than it gets
+NAP_SECONDS = 0.02  # that it leaves such a server to the first one
 LOG_SECONDS = 30.0  # between two lines about the same thing
 JOIN_SECONDS = 0.2  # that close and exit grant workers to return after they were stopped
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
+
+
+_quoted: Callable[[str], str]  # a str as JSON; bound by _load
 
 
 def _load(network: bool) -> None:
@@ -117,11 +122,12 @@ def _load(network: bool) -> None:
     ever inside an import: a fork at that moment would leave the import lock held in the
     child for ever. What the standard library imports by itself is named here too.
     """
-    global email, hashlib, http, json, random, select, socket, ssl, urllib
+    global email, hashlib, http, json, random, select, socket, ssl, urllib, _quoted
     import hashlib
     import json
     import random
     import urllib.parse
+    _quoted = json.JSONEncoder().encode  # takes a third of the time of json.dumps
     "~".encode("ascii", "ignore")  # imports the codec that quote uses, on PyPy
     if network:
         import email.utils
@@ -273,7 +279,8 @@ class _Config:
 
     __slots__ = ("account_id", "sdk_key", "event_arch", "base_url", "endpoint", "timeout",
                  "max_attempts", "max_pending", "max_workers", "max_batch",
-                 "exit_timeout", "on_result", "transport", "namespace")
+                 "exit_timeout", "on_result", "transport", "namespace", "get_head",
+                 "get_tail")
 
     account_id: str
     sdk_key: str
@@ -289,12 +296,21 @@ class _Config:
     on_result: Optional[Callable[[PushResult], object]]
     transport: Optional[Callable[[Request, float], int]]
     namespace: bytes  # of the account's visitor UUIDs
+    get_head: str  # of the URL of a GET: what is the same in all of them
+    get_tail: str
+
+
+_NO_NONCE = "%.16f" % 0  # as long as any
+
+
+def _nonce(dice: random.Random) -> str:
+    """A number from 0 to below 1, always as long: what no cache has seen before."""
+    return "%.16f" % dice.random()
 
 
 def _url(config: _Config, path: str, query: Sequence[Tuple[str, object]]) -> str:
-    """The only place where anything is percent-encoded: %20 for a space, never +."""
     return "%s%s?%s" % (config.base_url, path, urllib.parse.urlencode(
-        query, quote_via=urllib.parse.quote))
+        query, quote_via=urllib.parse.quote))  # %20 for a space, never +
 
 
 def _headers(**more: str) -> Dict[str, str]:
@@ -315,19 +331,25 @@ def _tags(key: str, value: str) -> str:
     Nobody outside VWO knows how often a server decodes it, and whether it takes a plus
     for a space. So it is ASCII, and holds no character that a URL-decoder would touch.
     """
-    text = '{"u": {%s: %s}}' % (json.dumps(key), json.dumps(value))
+    text = '{"u": {%s: %s}}' % (_quoted(key), _quoted(value))
     return text.replace("%", "\\u0025").replace("+", "\\u002b")
+
+
+def _get_ends(config: _Config) -> Tuple[str, str]:
+    """What all GETs have in common. Encoding it each time takes a fifth of the time."""
+    url = _url(config, "/server-side/push", [
+        ("account_id", config.account_id), ("env", config.sdk_key), ("ap", "server"),
+        ("sdk", SDK_NAME), ("sdk-v", __version__), ("tags", "")])
+    head, _, tail = url.partition("&env=")
+    return head, "&env=" + tail
 
 
 def _get_request(config: _Config, push: _Push, nonce: str) -> Request:
     """One dimension: GET /server-side/push."""
     moment, user_id, key, value = push
-    return Request("GET", _url(config, "/server-side/push", [
-        ("account_id", config.account_id), ("u", _visitor(config, user_id)),
-        ("sId", int(moment)), ("random", nonce), ("env", config.sdk_key),
-        ("ap", "server"), ("sdk", SDK_NAME), ("sdk-v", __version__),
-        ("tags", _tags(key, value)),
-    ]), _headers(), None)
+    return Request("GET", "%s&u=%s&sId=%d&random=%s%s%s" % (
+        config.get_head, _visitor(config, user_id), moment, nonce, config.get_tail,
+        urllib.parse.quote(_tags(key, value), safe="")), _headers(), None)
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
@@ -354,7 +376,7 @@ def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
 
 def _batch_event(visitor: str, moment: float, key: str, value: str) -> str:
     return '{"u": "%s", "sId": %d, "t": %s, "eT": 3}' % (
-        visitor, moment, json.dumps(_tags(key, value)))
+        visitor, moment, _quoted(_tags(key, value)))
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
@@ -387,7 +409,7 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
     return parts
 
 
-def _parts(config: _Config, pushes: Sequence[_Push], nonce: str) -> List[_Part]:
+def _parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
     """What to send for *pushes*: builders of requests, with the pushes each carries."""
     if len(pushes) == 1:
         push = pushes[0]
@@ -397,7 +419,7 @@ def _parts(config: _Config, pushes: Sequence[_Push], nonce: str) -> List[_Part]:
             return [(_get_request, push[:2] + push[at:at + 2], (0,))
                     for at in range(2, len(push), 2)]
         if len(push) == 4 and len(
-                _get_request(config, push, nonce).url) <= MAX_URL_BYTES:
+                _get_request(config, push, _NO_NONCE).url) <= MAX_URL_BYTES:
             return [(_get_request, push, (0,))]
     return _batch_parts(config, pushes)
 
@@ -702,14 +724,20 @@ class _Connection:
 
     def _call(self, call: Callable[..., Any], writing: bool, *args: Any) -> Any:
         """Make one non-blocking socket call, waiting as often as it asks for that."""
+        plain = self._endpoint.ssl_context is None
+        if plain and not writing:
+            # TLS may hold bytes already; here it saves a call that finds nothing.
+            self._deadline.wait(self._sock, False)
         while True:
             try:
+                if plain:
+                    return call(*args)
                 with self._gate:
                     return call(*args)
             except OSError as error:
                 if isinstance(error, BlockingIOError):
                     wants_write = writing
-                elif self._endpoint.ssl_context is None:
+                elif plain:
                     raise
                 elif isinstance(error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
                     wants_write = isinstance(error, ssl.SSLWantWriteError)
@@ -855,6 +883,7 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
 #   state of a _Sender       written by                      guard
 #   ----------------------   -----------------------------   --------------------------
 #   waiting, reserved        push; take, settle, sweep       atomic deque calls
+#   led                      the first worker                none: nothing depends on it
 #   idle, sleepers           the thread that sleeps; push    atomic deque calls
 #   workers                  hire, a worker that ends        hiring
 #   serving, connections     the thread that sends           atomic set calls
@@ -980,8 +1009,8 @@ class _Process:
     """What one process keeps for all its clients; a forked child makes its own.
 
     gate is held by a fork, and around whatever it must not cut in two, because locks of
-    its own would stay taken in the child: every socket and OpenSSL call, none of which
-    waits, and urllib.parse.quote, which has a lock on PyPy.
+    its own would stay taken in the child: every OpenSSL call, none of which waits,
+    and urllib.parse.quote, which has a lock on PyPy.
     """
 
     __slots__ = ("senders", "gate", "exiting", "watched", "leaving", "__weakref__")
@@ -1111,12 +1140,16 @@ class _Sender:
         self.workers: List[threading.Thread] = []
         self.serving: Set[int] = set()  # idents of the threads that are sending
         self.connections: Set[_Connection] = set()
+        self.led = 0.0  # monotonic; when the first worker last took something
         self.taken = 0
         self.batches: List[_Batch] = []  # taken and not settled
         self.stranded: List[_Batch] = []  # of these, the ones that nobody works on
         self.windows: List[_Window] = []  # of the flushes that wait
         self.lost = False  # a push, and no flush was waiting for it
         self.delivered = self.failed = self.requests = self.retries = 0
+        # Its own, seeded by the system: not that of the program, which may be seeded to
+        # repeat, and a new one in a forked child.
+        self.dice = random.Random()
         self.not_before = 0.0  # monotonic; set by Retry-After, kept by all threads
         self.refusals = _Notices(self.lock)
         self.troubles = _Notices(self.lock)
@@ -1232,6 +1265,19 @@ class _Sender:
             self.batches.append(batch)
             return batch
 
+    def leads(self) -> bool:
+        return self.workers[:1] == [threading.current_thread()]
+
+    def nap(self) -> None:
+        """Leave a quick server to the first worker, as long as that one is not held up:
+        two threads that wait in turn for the GIL are slower than one."""
+        wake = _taken_lock()
+        self.sleepers.append(wake)
+        while (self.waiting and not self.swept and not self.leads()
+               and monotonic() - self.led < NAP_SECONDS):
+            wake.acquire(timeout=NAP_SECONDS)
+        self.sleepers.remove(wake)
+
     def park(self) -> bool:
         """Wait for work. False: there was none for `IDLE_SECONDS`, or will be none."""
         wake = _taken_lock()
@@ -1268,7 +1314,8 @@ class _Sender:
             self.requests += 1
             self.retries += attempt > 1
         for index in members:
-            batch.attempts[index] = max(batch.attempts[index], attempt)
+            if batch.attempts[index] < attempt:
+                batch.attempts[index] = attempt
 
     def hold(self, seconds: float) -> None:
         """The server asked for quiet: all threads keep it, none at the same instant."""
@@ -1476,10 +1523,15 @@ def _serve(sender: _Sender, until: Optional[float]) -> None:
     sender.serving.add(me)
     try:
         while until is None or monotonic() < until:
-            batch = sender.take()
+            batch, began = sender.take(), monotonic()
             if batch is not None:
+                leads = sender.leads()
+                if leads:
+                    sender.led = began
                 _deliver(sender, batch, connection, until)
                 connection.tidy()
+                if not leads and until is None and monotonic() - began < QUICK_SECONDS:
+                    sender.nap()
             elif until is not None or not sender.park():
                 break
     finally:
@@ -1495,7 +1547,7 @@ def _deliver(sender: _Sender, batch: _Batch, connection: _Connection,
     try:
         if batch.parts is None:
             with sender.process.gate:
-                batch.parts = _parts(sender.config, batch.pushes, _nonce())
+                batch.parts = _parts(sender.config, batch.pushes)
         while batch.parts:
             part = batch.parts[0]
             outcome = _send(sender, batch, part, connection, until)
@@ -1532,8 +1584,9 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
         sender.count_attempt(batch, part[2], attempt)
         seconds = min(config.timeout, last - monotonic())
         try:
+            nonce = _nonce(sender.dice)
             with sender.process.gate:
-                request = part[0](config, part[1], _nonce())
+                request = part[0](config, part[1], nonce)
             status, wait = _attempt(config, connection, request, seconds)
             outcome = (status, None if 200 <= status < 300 else "http")
             retry = _is_transient(status)
@@ -1566,12 +1619,6 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
     if not isinstance(result, int):
         raise _Failure("transport", False)
     return int(result), 0.0
-
-
-def _nonce() -> str:
-    """A fresh number from 0 to below 1, always as long. From the operating system: it
-    neither repeats in a forked child nor disturbs the program's own random numbers."""
-    return "0.%016d" % random.SystemRandom().randrange(10 ** 16)
 
 
 def _before_fork() -> None:
@@ -1744,6 +1791,7 @@ class Client:
         config.endpoint = _Endpoint(base_url, ssl_context, network)
         config.base_url = config.endpoint.origin + config.endpoint.path + prefix
         config.namespace = _uuid5(_UUID_NAMESPACE, config.account_id)
+        config.get_head, config.get_tail = _get_ends(config)
         self._renew()
 
     @classmethod
@@ -1836,8 +1884,8 @@ class Client:
         Takes what `push` takes. Raises `ValueError` with the reason for what it refuses.
         """
         push = (time(),) + _checked(args, kwargs)
-        return [build(self._config, payload, _nonce())
-                for build, payload, _ in _parts(self._config, [push], _nonce())]
+        return [build(self._config, payload, _nonce(random.Random()))
+                for build, payload, _ in _parts(self._config, [push])]
 
     def __enter__(self) -> Client:
         return self
@@ -1918,7 +1966,7 @@ def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str =
     seconds = _seconds("timeout", timeout)
     _load(network=True)
     endpoint = _Endpoint(base_url, ssl_context, True)
-    query += [("r", _nonce()), ("platform", "server"), ("api-version", "1"),
+    query += [("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
               ("sdk", SDK_NAME), ("sdk-v", __version__)]
     url = "%s%s/server-side/settings?%s" % (
         endpoint.origin, endpoint.path, urllib.parse.urlencode(query))
