@@ -182,7 +182,7 @@ def _text(name: str, value: Any) -> str:
     """Return *value* as an exact str: a subclass may lie about its length."""
     if not issubclass(type(value), str):
         raise TypeError("%s must be a str" % name)
-    return str.__str__(value)
+    return "".join((value,))  # str.__str__ would ask the subclass on PyPy 3.9
 
 
 def _is_mapping(value: Any) -> bool:
@@ -193,7 +193,7 @@ def _checked_text(name: str, value: Any, limit: Optional[int]) -> str:
     """Return *value* as an exact str, or raise `_Invalid`."""
     if not issubclass(type(value), str):  # isinstance believes a lying __class__
         raise _Invalid(name + " is not a str")
-    text = str.__str__(value)  # a subclass may lie about its length and its encoding
+    text = "".join((value,))  # a subclass may lie about its length and its encoding
     if not text:
         raise _Invalid(name + " is empty")
     if limit is not None and len(text) > limit:
