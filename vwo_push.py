@@ -1859,7 +1859,7 @@ class Client:
         next flush. Sends on this thread where no other can be had. From `on_result`,
         False at once.
         """
-        return (self._senders.get(getpid()) or self._renew()).flush(_until(timeout))
+        return self._sender().flush(_until(timeout))
 
     def close(self, timeout: Optional[float] = 2.0) -> bool:
         """Refuse new pushes, flush, and settle what is left as "closed".
@@ -1868,7 +1868,7 @@ class Client:
         `on_result` it only refuses new pushes, and returns False at once.
         """
         self._closed = True
-        return (self._senders.get(getpid()) or self._renew()).close(_until(timeout))
+        return self._sender().close(_until(timeout))
 
     def stats(self) -> Dict[str, int]:
         """Return counts since the client was made, or this process forked.
@@ -1876,7 +1876,7 @@ class Client:
         Of pushes: accepted == delivered + failed + pending, and those refused: invalid
         and dropped (no room, or closed). Of HTTP: requests, of which retries.
         """
-        return (self._senders.get(getpid()) or self._renew()).stats()
+        return self._sender().stats()
 
     def requests_for(self, *args: Any, **kwargs: Any) -> List[Request]:
         """Return the requests that this push alone would make, and send nothing.
@@ -1908,6 +1908,9 @@ class Client:
                 sender.orphan()
         except:  # noqa: E722 (half constructed; or so late at exit that no name is left)
             pass
+
+    def _sender(self) -> _Sender:  # push has this inline, to spare itself a call
+        return self._senders.get(getpid()) or self._renew()
 
     def _renew(self) -> _Sender:
         """Make the sender of this process: the first, or that of a forked child, which
@@ -2342,7 +2345,6 @@ class _Backfill:
                 if self.interrupts:  # asked after that: this read would not be ended
                     break
                 row = next(rows, None)
-                self._reading = False
             except KeyboardInterrupt:
                 break
             finally:
