@@ -52,6 +52,12 @@ HERE = os.path.dirname(os.path.abspath(vwo_push.__file__))
 Received = collections.namedtuple("Received", "method path query headers body port")
 
 
+def setUpModule():
+    # A shell that starts us in the background has Ctrl-C ignored, also in our children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def read_back(received):
     """The (visitor UUID, key, value) triples of a request, as a strict server sees them."""
     if received.path.endswith("/server-side/push"):
