@@ -3883,6 +3883,25 @@ class KeepAliveTest(EdgeCase):
         self.deliver(self.client(stub, max_workers=1), 10)
         self.assertEqual(len({received.port for received in stub.take_all()}), 1)
 
+    @unittest.skipIf(PYPY, "counts no references")
+    def test_an_exchange_leaves_nothing_to_the_garbage_collector(self):
+        """A cycle in each would keep its buffer, 8 KiB, until the collector comes."""
+        client = self.client(self.stub(200, 200, 404, 200), max_workers=1)
+        self.deliver(client)
+        gc.collect()
+        self.addCleanup(gc.enable)
+        gc.disable()
+        self.addCleanup(gc.garbage.clear)
+        self.addCleanup(gc.set_debug, gc.get_debug())
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        for _ in range(3):
+            client.push("plan", "premium", "u-42")
+            client.flush(TIMEOUT)
+        gc.collect()
+        left = {type(each).__name__ for each in gc.garbage
+                if type(each).__module__ in ("http.client", "io", "_io", "vwo_push")}
+        self.assertEqual(left, set())
+
     def test_answers_of_all_shapes_are_understood_and_end_where_they_end(self):
         def sized(size, more=b""):
             return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (
@@ -3979,13 +3998,13 @@ class KeepAliveTest(EdgeCase):
 
     def hear(self, heard):
         """Set *heard* as soon as a client has read something."""
-        before = vwo_push._Connection.receive_into
+        before = vwo_push._Connection.receive
 
-        def receive_into(connection, buffer):
+        def receive(connection, buffer):
             received = before(connection, buffer)
             heard.set()
             return received
-        self.put("receive_into", receive_into, vwo_push._Connection)
+        self.put("receive", receive, vwo_push._Connection)
 
     def test_a_timeout_on_a_kept_connection_counts_as_an_attempt(self):
         server = self.raw(lambda peer: (peer.read(), peer.send(OK), peer.read(),
@@ -4051,15 +4070,15 @@ class KeepAliveTest(EdgeCase):
             answered.set()
             peer.wait()
         client, results = self.reporting(self.raw(script), max_attempts=1)
-        before = vwo_push._Deadline.wait
+        before = vwo_push._Connection._wait
 
-        def wait(deadline, sock, writing, *share):
+        def wait(connection, writing, *share):
             if not writing:  # nothing has come yet; now it does, and 100 seconds pass
                 waiting.set()
                 answered.wait(TIMEOUT)
                 jump[0] = 100
-            before(deadline, sock, writing, *share)
-        self.put("wait", wait, vwo_push._Deadline)
+            before(connection, writing, *share)
+        self.put("_wait", wait, vwo_push._Connection)
         self.put("monotonic", lambda: time.monotonic() + jump[0])
         client.push("plan", "premium", "u-42")
         self.assertTrue(results.get(timeout=TIMEOUT).delivered)

@@ -438,11 +438,13 @@ def _halves(part: _Part) -> List[_Part]:
 
 
 class _Failure(Exception):
-    """An attempt without a usable answer. *kind* is a `PushResult.error`."""
+    """An attempt that did not deliver. *kind* is a `PushResult.error`; *wait* is how
+    many seconds the server wants to be left alone for."""
 
-    def __init__(self, kind: str, retry: bool = True, status: Optional[int] = None) -> None:
+    def __init__(self, kind: str, retry: bool = True, status: Optional[int] = None,
+                 wait: float = 0.0) -> None:
         super().__init__(kind)
-        self.kind, self.retry, self.status = kind, retry, status
+        self.kind, self.retry, self.status, self.wait = kind, retry, status, wait
 
 
 class _TimedOut(Exception):
@@ -526,8 +528,8 @@ def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
 class _Endpoint:
     """Where requests go. Read by any thread, written by nobody after construction."""
 
-    __slots__ = ("scheme", "host", "port", "literal", "authority", "path", "ssl_context",
-                 "proxy")
+    __slots__ = ("scheme", "host", "port", "literal", "authority", "origin", "path",
+                 "ssl_context", "proxy")
 
     def __init__(self, base_url: str, ssl_context: Optional[ssl.SSLContext],
                  network: bool) -> None:
@@ -537,6 +539,7 @@ class _Endpoint:
         self.port = url.port or (443 if self.scheme == "https" else 80)
         self.literal = "[%s]" % self.host if ":" in self.host else self.host
         self.authority = self.literal + (":%d" % url.port if url.port else "")
+        self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path: str = url.path.rstrip("/")
         self.ssl_context: Optional[ssl.SSLContext] = None
         self.proxy: Optional[Tuple[str, int, str]] = None
@@ -546,10 +549,6 @@ class _Endpoint:
             self.proxy = _proxy_for(self.scheme, self.host, self.port)
             if self.scheme == "https":
                 self.ssl_context = _tls_context(ssl_context)
-
-    @property
-    def origin(self) -> str:
-        return "%s://%s" % (self.scheme, self.authority)
 
 
 def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
@@ -563,37 +562,6 @@ def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
     return any(select.select(reads, writes, writes, seconds))
 
 
-class _Deadline:
-    """When an attempt must be over, in total, however the server drips."""
-
-    __slots__ = ("_end", "_seen")
-
-    def __init__(self, seconds: float) -> None:
-        self._seen = monotonic()
-        self._end = self._seen + seconds
-
-    def left(self) -> float:
-        """Seconds that are left. Waits are cut into slices, so a look that comes far
-        later than the one before means that the process was frozen, and that is not the
-        server's fault."""
-        now = monotonic()
-        gap, self._seen = now - self._seen, now
-        if gap > 2 * FROZEN_SECONDS:
-            self._end += gap
-        return self._end - now
-
-    def wait(self, sock: socket.socket, writing: bool, share: float = 1.0) -> None:
-        """Wait for *sock* for a *share* of the time that is left, or raise `_TimedOut`."""
-        rest = self.left() * (1 - share)
-        while True:
-            left = self.left() - rest
-            if _ready(sock, writing, max(0.0, min(left, FROZEN_SECONDS))):
-                self.left()  # before the clock is looked at: it was read in time
-                return
-            if left <= 0:
-                raise _TimedOut
-
-
 class _Buffer(io.BufferedReader):
     def flush(self) -> None:
         """Nothing. The garbage collector may close this before the HTTPResponse that
@@ -601,20 +569,16 @@ class _Buffer(io.BufferedReader):
 
 
 class _Answer(io.RawIOBase):
-    """The bytes of one answer, as the file that `http.client` reads it from."""
+    """The bytes of one answer, without a buffer."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self._file: Any = _Buffer(self)
-
-    def makefile(self, mode: str) -> Any:
-        return self._file
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        return self._connection.receive_into(buffer)
+        return self._connection.receive(buffer)
 
 
 class _Connection:
@@ -629,18 +593,21 @@ class _Connection:
         self._gate = gate  # see _Process
         self._sock: Any = None
         self._answer: Optional[http.client.HTTPResponse] = None
+        self._file: Any = None  # what HTTPResponse reads the answer from
         self._heard = False  # a byte of the answer has come
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._deadline = _Deadline(0)
+        self._seen = self._end = 0.0  # monotonic: the last look, the end of the attempt
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
         """Send *request* and return the answer once its headers are there.
 
         Raises `_Failure`. The body is left to `tidy`.
         """
-        self._deadline = _Deadline(seconds)
-        self._drop_if_stale()
+        self._seen = monotonic()
+        self._end = self._seen + seconds
+        if self._sock is not None:
+            self._drop_if_stale()
         while True:
             reused = self._sock is not None
             try:
@@ -671,7 +638,8 @@ class _Connection:
             self.close()
 
     def close(self) -> None:
-        sock, self._sock, self._answer = self._sock, None, None
+        sock, self._sock = self._sock, None
+        self._answer = self._file = None
         if sock is not None:
             sock.close()
 
@@ -703,19 +671,40 @@ class _Connection:
         except (AttributeError, OSError):
             pass
 
-    def receive_into(self, buffer: Any) -> int:
-        if self._heard and self._deadline.left() < 0:
+    def receive(self, buffer: Any) -> int:
+        if self._heard and self._left() < 0:
             raise _TimedOut  # a flood never makes us wait, so it is stopped here
         received: int = self._call(self._sock.recv_into, False, buffer)
         self._heard = self._heard or received > 0
         return received
 
+    def _left(self) -> float:
+        """Seconds that are left of the attempt, however the server drips.
+
+        Waits are cut into slices, so a look that comes far later than the one before
+        means that the process was frozen, and that is not the server's fault.
+        """
+        now = monotonic()
+        gap, self._seen = now - self._seen, now
+        if gap > 2 * FROZEN_SECONDS:
+            self._end += gap
+        return self._end - now
+
+    def _wait(self, writing: bool, share: float = 1.0) -> None:
+        """Wait for the socket for a *share* of the time that is left, or raise
+        `_TimedOut`. It is asked once more after the end: the answer may be there."""
+        rest = 0.0 if share == 1.0 else self._left() * (1 - share)
+        while True:
+            left = self._left() - rest
+            if _ready(self._sock, writing, max(0.0, min(left, FROZEN_SECONDS))):
+                return
+            if left <= 0:
+                raise _TimedOut
+
     def _drop_if_stale(self) -> None:
         """A NAT forgets silently, and a thawed Lambda finds its connections closed."""
-        if self._sock is None:
-            return
         wall, mono = self._used
-        idle = max(time() - wall, monotonic() - mono)  # a frozen monotonic clock may stop
+        idle = max(time() - wall, self._seen - mono)  # a frozen monotonic clock may stop
         try:
             if idle > IDLE_SECONDS or _ready(self._sock, False, 0):
                 self.close()
@@ -727,7 +716,7 @@ class _Connection:
         plain = self._endpoint.ssl_context is None
         if plain and not writing:
             # TLS may hold bytes already; here it saves a call that finds nothing.
-            self._deadline.wait(self._sock, False)
+            self._wait(False)
         while True:
             try:
                 if plain:
@@ -743,7 +732,7 @@ class _Connection:
                     wants_write = isinstance(error, ssl.SSLWantWriteError)
                 else:
                     raise
-            self._deadline.wait(self._sock, wants_write)
+            self._wait(wants_write)
 
     def _open(self) -> None:
         endpoint = self._endpoint
@@ -779,7 +768,7 @@ class _Connection:
                 try:
                     sock.connect(address)
                 except BlockingIOError:
-                    self._deadline.wait(sock, True, 1 / (len(addresses) - number))
+                    self._wait(True, 1 / (len(addresses) - number))
                     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     if code:
                         raise OSError(code, os.strerror(code)) from None
@@ -816,27 +805,32 @@ class _Connection:
     def _serialised(self, request: Request) -> bytes:
         endpoint = self._endpoint
         target = request.url
-        headers = dict({"Host": endpoint.authority}, **request.headers)
+        lines = ["Host: " + endpoint.authority]
+        lines += ["%s: %s" % header for header in request.headers.items()]
         if endpoint.proxy is None or endpoint.scheme == "https":
             target = target[len(endpoint.origin):]
         elif endpoint.proxy[2]:
-            headers["Proxy-Authorization"] = endpoint.proxy[2]
+            lines.append("Proxy-Authorization: " + endpoint.proxy[2])
         body = request.body or b""
         if request.body is not None:
-            headers["Content-Length"] = str(len(body))
-        lines = ["%s %s HTTP/1.1" % (request.method, target)]
-        lines += ["%s: %s" % header for header in headers.items()]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + body
+            lines.append("Content-Length: %d" % len(body))
+        return ("%s %s HTTP/1.1\r\n%s\r\n\r\n" % (
+            request.method, target, "\r\n".join(lines))).encode("ascii") + body
 
     def _send_all(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[self._call(self._sock.send, True, view):]
 
+    def makefile(self, mode: str) -> Any:
+        """For HTTPResponse, which takes us for a socket."""
+        return self._file
+
     def _receive(self, method: str) -> http.client.HTTPResponse:
-        source: Any = _Answer(self)  # quacks like the socket that HTTPResponse asks for
+        self._file = _Buffer(_Answer(self))
+        this: Any = self
         while True:
-            answer = http.client.HTTPResponse(source, method=method)
+            answer = http.client.HTTPResponse(this, method=method)
             answer.begin()
             if answer.status >= 200:
                 return answer  # http.client passes over 100 only, not over 103
@@ -1066,11 +1060,12 @@ def _finalise(process: _Process) -> None:
 class _Batch:
     """Pushes that one thread has taken and sends together."""
 
-    __slots__ = ("first", "pushes", "parts", "attempts", "outcomes", "claimed")
+    __slots__ = ("first", "pushes", "size", "parts", "attempts", "outcomes", "claimed")
 
-    def __init__(self, first: int, pushes: List[_Push]) -> None:
+    def __init__(self, first: int, pushes: List[_Push], size: int) -> None:
         self.first = first  # how many pushes were taken before these
         self.pushes = pushes
+        self.size = size  # in dimensions
         self.parts: Optional[List[_Part]] = None  # what is left to send
         self.attempts = [0] * len(pushes)
         self.outcomes: List[Tuple[Optional[int], Optional[str]]] = (
@@ -1094,6 +1089,11 @@ class _Window:
         self.end: float = float("inf")  # counted in pushes
         self.lost = False
         self.wake = _taken_lock()
+
+
+def _size(push: _Push) -> int:
+    """How many dimensions it has."""
+    return len(push) // 2 - 1
 
 
 def _taken_lock() -> Any:
@@ -1162,7 +1162,7 @@ class _Sender:
     def accept(self, push: _Push) -> bool:
         if self.closed:
             return self.refuse(_CLOSED)
-        size = (len(push) - 2) // 2
+        size = _size(push)
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
@@ -1248,32 +1248,27 @@ class _Sender:
                 return None
             if self.stranded:
                 return self.stranded.pop()
-            room = self.config.max_batch
+            most, size = self.config.max_batch, 0
             pushes: List[_Push] = []
-            while self.waiting:
-                size = (len(self.waiting[0]) - 2) // 2
-                if pushes and size > room:
+            while size < most and self.waiting:
+                more = _size(self.waiting[0])
+                if pushes and size + more > most:
                     break
                 pushes.append(self.waiting.popleft())
-                room -= size
-                if room <= 0:
-                    break
+                size += more
             if not pushes:
                 return None
-            batch = _Batch(self.taken, pushes)
+            batch = _Batch(self.taken, pushes, size)
             self.taken += len(pushes)
             self.batches.append(batch)
             return batch
 
-    def leads(self) -> bool:
-        return self.workers[:1] == [threading.current_thread()]
-
-    def nap(self) -> None:
+    def nap(self, worker: threading.Thread) -> None:
         """Leave a quick server to the first worker, as long as that one is not held up:
         two threads that wait in turn for the GIL are slower than one."""
         wake = _taken_lock()
         self.sleepers.append(wake)
-        while (self.waiting and not self.swept and not self.leads()
+        while (self.waiting and not self.swept and self.workers[:1] != [worker]
                and monotonic() - self.led < NAP_SECONDS):
             wake.acquire(timeout=NAP_SECONDS)
         self.sleepers.remove(wake)
@@ -1297,9 +1292,12 @@ class _Sender:
 
     def pause(self, batch: _Batch, ready: float, last: float) -> bool:
         """Sleep until the monotonic time *ready*, and as long as the server wants quiet,
-        but not past *last*. False: *batch* is not ours any more."""
+        but not past *last*. False: that has come, or *batch* is not ours any more."""
         while not (batch.claimed or self.swept):
-            seconds = min(max(ready, self.not_before), last) - monotonic()
+            now = monotonic()
+            if now >= last:
+                return False
+            seconds = min(max(ready, self.not_before), last) - now
             if seconds <= 0:
                 return True
             wake = _taken_lock()
@@ -1340,7 +1338,7 @@ class _Sender:
             self.failed += len(lost)
             for index in lost:
                 self._lose(batch.first + index)
-            self.unreserve(sum(len(push) - 2 for push in batch.pushes) // 2)
+            self.unreserve(batch.size)
             for window in self.windows:
                 if self.is_settled(window.end):
                     _release(window.wake)
@@ -1372,7 +1370,7 @@ class _Sender:
         """Under the lock: is every push before number *end* settled?"""
         if self.swept:
             end = min(end, self.taken)  # a push that was counted may have been withdrawn
-        return min([batch.first for batch in self.batches] + [self.taken]) >= end
+        return self.taken >= end and all(batch.first >= end for batch in self.batches)
 
     # What flush, close and exit do.
 
@@ -1416,7 +1414,7 @@ class _Sender:
         if not self.draining.acquire(False):
             return  # another thread is at it
         try:
-            _serve(self, until)
+            _serve(self, None, until)
         finally:
             self.draining.release()
 
@@ -1431,7 +1429,7 @@ class _Sender:
             except IndexError:  # not asked before: a push may withdraw itself meanwhile
                 pass
             if rest:
-                self.batches.append(_Batch(self.taken, rest))
+                self.batches.append(_Batch(self.taken, rest, sum(map(_size, rest))))
                 self.taken += len(rest)
             left = list(self.batches)
         for batch in left:
@@ -1494,7 +1492,7 @@ def _work(sender: _Sender) -> None:
     me, leaving = threading.current_thread(), sender.process.leaving
     while True:
         try:
-            _serve(sender, None)
+            _serve(sender, me)
         finally:
             leaving.append(me)  # first: a stop in between has to find it
             if me in sender.workers:
@@ -1514,8 +1512,9 @@ def _work(sender: _Sender) -> None:
         sender.retire()
 
 
-def _serve(sender: _Sender, until: Optional[float]) -> None:
-    """Send batches on this thread: a worker's until it has been idle, anybody else's
+def _serve(sender: _Sender, worker: Optional[threading.Thread],
+           until: Optional[float] = None) -> None:
+    """Send batches on this thread: that of *worker*, until it has been idle, or anybody's
     until nothing is waiting or the monotonic time *until* has come."""
     me = threading.get_ident()
     connection = _Connection(sender.config.endpoint, sender.process.gate)
@@ -1523,15 +1522,16 @@ def _serve(sender: _Sender, until: Optional[float]) -> None:
     sender.serving.add(me)
     try:
         while until is None or monotonic() < until:
-            batch, began = sender.take(), monotonic()
+            batch = sender.take()
             if batch is not None:
-                leads = sender.leads()
+                began = monotonic()
+                leads = sender.workers[:1] == [worker]
                 if leads:
                     sender.led = began
                 _deliver(sender, batch, connection, until)
                 connection.tidy()
-                if not leads and until is None and monotonic() - began < QUICK_SECONDS:
-                    sender.nap()
+                if worker and not leads and monotonic() - began < QUICK_SECONDS:
+                    sender.nap(worker)
             elif until is not None or not sender.park():
                 break
     finally:
@@ -1575,50 +1575,57 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
     """Try one request as often as is allowed; return its (status, error), or None where
     time ran out or the batch was settled by somebody else."""
     config = sender.config
+    build, payload, members = part
     last = float("inf") if until is None else until
     outcome: Tuple[Optional[int], Optional[str]] = (None, None)
     ready = 0.0
     for attempt in range(1, config.max_attempts + 1):
-        if not sender.pause(batch, ready, last) or monotonic() >= last:
+        if not sender.pause(batch, ready, last):
             return None
-        sender.count_attempt(batch, part[2], attempt)
-        seconds = min(config.timeout, last - monotonic())
+        sender.count_attempt(batch, members, attempt)
         try:
             nonce = _nonce(sender.dice)
             with sender.process.gate:
-                request = part[0](config, part[1], nonce)
-            status, wait = _attempt(config, connection, request, seconds)
-            outcome = (status, None if 200 <= status < 300 else "http")
-            retry = _is_transient(status)
+                request = build(config, payload, nonce)
+            seconds = min(config.timeout, last - monotonic())
+            return _attempt(config, connection, request, seconds), None
         except _Failure as failure:
             if failure.kind == "timeout" and monotonic() >= last:
                 return None  # cut off by our own haste, not the server's fault
-            outcome, wait, retry = (failure.status, failure.kind), 0.0, failure.retry
-        if wait:
-            sender.hold(wait)
-        if not retry:
-            break
+            if failure.wait:
+                sender.hold(failure.wait)
+            outcome = failure.status, failure.kind
+            if not failure.retry:
+                break
         limit = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(attempt - 1, 10))
         ready = monotonic() + random.SystemRandom().uniform(0, limit)
     return outcome
 
 
 def _attempt(config: _Config, connection: _Connection, request: Request,
-             seconds: float) -> Tuple[int, float]:
-    """Send *request* once; return its status and the Retry-After in seconds."""
+             seconds: float) -> int:
+    """Send *request* once; return its 2xx status, or raise `_Failure`."""
+    wait = 0.0
     if config.transport is None:
         answer = connection.exchange(request, seconds)
         status = answer.status
+        if 200 <= status < 300:
+            return status
         if status == 407 and config.endpoint.proxy is not None:
             raise _Failure("proxy", False, status)
-        return status, _retry_after(answer) if _is_transient(status) else 0.0
-    try:
-        result: Any = config.transport(request, seconds)
-    except BaseException:  # anybody's code
-        raise _Failure("transport") from None
-    if not isinstance(result, int):
-        raise _Failure("transport", False)
-    return int(result), 0.0
+        if _is_transient(status):
+            wait = _retry_after(answer)
+    else:
+        try:
+            result: Any = config.transport(request, seconds)
+        except BaseException:  # anybody's code
+            raise _Failure("transport") from None
+        if not isinstance(result, int):
+            raise _Failure("transport", False)
+        status = int(result)
+        if 200 <= status < 300:
+            return status
+    raise _Failure("http", _is_transient(status), status, wait)
 
 
 def _before_fork() -> None:
