@@ -2447,6 +2447,57 @@ class ThreadsTest(Life):
         gate.set()
         self.assertTrue(client.flush(TIMEOUT))
 
+    def built_by_one(self, idle=None):
+        """Two workers, one of which has found nothing while the other builds three
+        requests; the server holds on to what it gets. Returns it and how to go on."""
+        stub, go, real = self.stub(), threading.Event(), vwo_push._parts
+        client = self.client(stub, max_batch=1, timeout=10 * TIMEOUT)
+        sender = client._sender()
+        for _ in range(2):
+            client.push("plan", "premium", "u")
+        until(lambda: len(sender.idle) == 2)
+        stub.take_all()
+        stub.gate.clear()
+
+        def parts(config, pushes):
+            go.wait(TIMEOUT)
+            return real(config, pushes)
+        patch = mock.patch.object(vwo_push, "_parts", parts)
+        patch.start()
+        self.addCleanup(patch.stop)
+        if idle is not None:
+            sender.idle = idle(sender, go)
+        with sender.lock:  # both are woken, and neither has taken anything
+            for _ in range(3):
+                client.push("plan", "premium", "u")
+        return client, stub, go
+
+    def assertBothSend(self, client, stub):
+        for _ in range(2):
+            stub.take()
+        stub.gate.set()
+        self.assertTrue(client.flush(TIMEOUT))
+
+    def test_what_one_worker_has_built_wakes_the_one_that_parked_meanwhile(self):
+        client, stub, go = self.built_by_one()
+        until(lambda: len(client._sender().idle) == 1)
+        go.set()
+        self.assertBothSend(client, stub)
+
+    def test_what_one_worker_has_built_is_seen_by_the_one_that_is_about_to_park(self):
+        class Idle(collections.deque):
+            def __init__(self, sender, go):
+                super().__init__(sender.idle)
+                self.sender, self.go = sender, go
+
+            def append(self, lock):  # meanwhile the other one is done
+                if not self.go.is_set():
+                    self.go.set()
+                    until(lambda: len(self.sender.ready) == 2)
+                super().append(lock)
+        client, stub, _ = self.built_by_one(Idle)
+        self.assertBothSend(client, stub)
+
     def refusing(self, method, times=10 ** 9):
         """A patch: the next *times* of our threads cannot be had, as in threading."""
         real, left = getattr(threading.Thread, method), [times]
