@@ -2075,6 +2075,35 @@ class CloseTest(Life):
                     [("u0", False, "closed"), ("u1", False, "closed")])
                 self.assertStats(client, accepted=2, failed=2, pending=0)
 
+    def test_what_was_delivered_before_the_close_stays_delivered(self):
+        """Of a batch that was halved: of one request, the one half."""
+        entered, early, last, gate = [threading.Event() for _ in range(4)]
+
+        def transport(request, timeout):
+            if request.body is None:
+                entered.set()
+                return 200 if early.wait(TIMEOUT) else 0
+            size = len(json.loads(request.body)["ev"])
+            if size == 2:
+                last.set()
+                gate.wait(TIMEOUT)
+            return 413 if size == 3 else 200
+        results = []
+        client = self.client(transport=transport, max_workers=1, on_result=results.append)
+        client.push("plan", "premium", "a")
+        self.assertTrue(entered.wait(TIMEOUT))
+        for user in "bcd":
+            client.push("plan", "premium", user)
+        early.set()
+        self.assertTrue(last.wait(TIMEOUT))
+        self.assertFalse(client.close(0))
+        gate.set()
+        until(lambda: not workers())
+        self.assertEqual([tuple(result)[::2] for result in results], [
+            ("a", True, None), ("b", True, None), ("c", False, "closed"),
+            ("d", False, "closed")])
+        self.assertStats(client, delivered=2, failed=2, pending=0)
+
     def test_close_ends_a_retry_that_waits(self):
         results = []
         stub = self.stub(lambda handler: handler.reply(503, Retry_After="30"))

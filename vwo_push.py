@@ -1084,6 +1084,12 @@ class _Batch:
             [(None, None)] * len(pushes))
         self.claimed = False  # somebody is settling it
 
+    def unsent(self) -> Iterable[int]:
+        """The pushes that are not, or not wholly, sent."""
+        if self.parts is None:
+            return range(len(self.pushes))
+        return [index for part in list(self.parts) for index in part[2]]
+
     def note(self, members: Iterable[int], status: Optional[int],
              error: Optional[str]) -> None:
         for index in members:
@@ -1355,7 +1361,7 @@ class _Sender:
                 return
             batch.claimed = True
         if error is not None:
-            batch.note(range(len(batch.pushes)), None, error)
+            batch.note(batch.unsent(), None, error)
         if self.config.on_result is not None:
             self._report(batch, self.config.on_result)
         lost = [index for index, outcome in enumerate(batch.outcomes) if outcome[1]]
@@ -1573,12 +1579,12 @@ def _deliver(sender: _Sender, batch: _Batch, connection: _Connection,
                 return
             status, error = outcome
             halves = _halves(part) if status == 413 else []
-            batch.parts[:1] = halves
             if not halves:
                 batch.note(part[2], status, error)
+            batch.parts[:1] = halves  # last: what is in none of the parts was sent
         done = True
     except Exception:  # out of memory, or a bug of ours: an outcome all the same
-        batch.note(range(len(batch.pushes)), None, "connection")
+        batch.note(batch.unsent(), None, "connection")
         done = True
     finally:
         if done:
