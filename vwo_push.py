@@ -1143,9 +1143,19 @@ class _Sender:
     """The pushes of one client in one process. Threads refer to this, not the client,
     so that a client that is dropped can go while its pushes are still sent."""
 
+    # With slots: a push that wakes a worker finds little of this in the processor's
+    # caches, and without a dict there is less to fetch (a tenth of its time).
+    __slots__ = (
+        "config", "process", "pid", "max_pending", "max_workers", "lock", "hiring",
+        "draining", "waiting", "reserved", "idle", "sleepers", "workers", "serving",
+        "connections", "taken", "batches", "ready", "windows", "lost", "delivered",
+        "failed", "requests", "retries", "dice", "not_before", "refusals", "troubles",
+        "orphaned", "closed", "swept")
+
     def __init__(self, config: _Config, process: _Process) -> None:
         self.config = config
         self.process = process
+        self.pid = getpid()
         self.max_pending = config.max_pending  # here to spare push a look-up
         self.max_workers = config.max_workers
         self.lock = threading.RLock()
@@ -1179,7 +1189,7 @@ class _Sender:
     def accept(self, push: _Push) -> bool:
         if self.closed:
             return self.refuse(_CLOSED)
-        size = _size(push)
+        size = (len(push) - 2) // 2
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
@@ -1224,9 +1234,9 @@ class _Sender:
 
     def wake(self) -> None:
         try:
-            _release(self.idle.pop())  # a close may have released it already
-        except IndexError:  # another push has woken it: it looks before it parks again
-            pass
+            self.idle.pop().release()
+        except (IndexError, RuntimeError):  # another push or a close has woken it: it
+            pass  # looks at what is waiting before it parks again
 
     def hire(self) -> None:
         """Start a worker if there may be one more. Never raises, never waits for a lock:
@@ -1779,7 +1789,7 @@ class Client:
     starts empty; it can be neither pickled nor copied.
     """
 
-    __slots__ = ("_config", "_senders", "_closed", "__weakref__")
+    __slots__ = ("_config", "_senders", "_current", "_closed", "__weakref__")
 
     def __init__(
         self,
@@ -1801,6 +1811,7 @@ class Client:
     ) -> None:
         self._config = config = _Config()
         self._senders: Dict[int, _Sender] = {}  # by process id: one entry
+        self._current: _Sender  # the same; a push spares itself the dict
         self._closed = False
         config.account_id = _account(account_id)
         config.sdk_key = _key(sdk_key)
@@ -1872,11 +1883,14 @@ class Client:
                 push: _Push = (time(), user_id, key, value)
             else:
                 push = (time(),) + _checked(args, kwargs)
-            return (_self._senders.get(getpid()) or _self._renew()).accept(push)
+            sender = _self._current
+            if sender.pid != getpid():
+                sender = _self._renew()
+            return sender.accept(push)
         except Exception as error:
             reason = str(error) if type(error) is _Invalid else _BROKE
         try:
-            return (_self._senders.get(getpid()) or _self._renew()).refuse(reason)
+            return _self._sender().refuse(reason)
         except Exception:  # out of memory, again
             return False
 
@@ -1933,14 +1947,14 @@ class Client:
 
     def __del__(self) -> None:
         try:
-            sender = self._senders.get(getpid())
-            if sender is not None:
-                sender.orphan()
+            if self._current.pid == getpid():
+                self._current.orphan()
         except:  # noqa: E722 (half constructed; or so late at exit that no name is left)
             pass
 
     def _sender(self) -> _Sender:  # push has this inline, to spare itself a call
-        return self._senders.get(getpid()) or self._renew()
+        sender = self._current
+        return sender if sender.pid == getpid() else self._renew()
 
     def _renew(self) -> _Sender:
         """Make the sender of this process: the first, or that of a forked child, which
@@ -1950,8 +1964,9 @@ class Client:
         sender = self._senders.setdefault(getpid(), _Sender(self._config, process))
         process.senders.add(sender)
         sender.closed = sender.closed or self._closed
+        self._current = sender
         for pid in list(self._senders):
-            if pid != getpid():
+            if pid != sender.pid:
                 self._senders.pop(pid, None)
         return sender
 
@@ -2420,7 +2435,7 @@ class _Backfill:
         self._progress.show(self.delivered, self.rejected, finished=True)
 
     def _wait(self, client: Client) -> None:
-        if not self._room.wait(0.1) and not client._senders[getpid()].workers:  # pyright: ignore
+        if not self._room.wait(0.1) and not client._sender().workers:  # pyright: ignore
             client.flush(10)  # no thread is to be had: send on this one
         self._room.clear()
         self._progress.show(self.delivered, self.rejected)
