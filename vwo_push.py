@@ -100,7 +100,7 @@ RESERVED_KEY = "vwo_fs_environment"  # in the events architecture it names the e
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
-BUILT_AHEAD = 16  # requests, without batches; see _Sender.take
+BUILT_AHEAD = 16  # requests, without batches; see _Sender.gather
 MAX_ANSWER_BYTES = 64 * 1024  # a longer answer costs the connection instead of the time
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
@@ -836,12 +836,12 @@ class _Connection:
             view = view[self._call(self._sock.send, True, view):]
 
     def makefile(self, mode: str) -> Any:
-        """For HTTPResponse, which takes us for a socket."""
+        """What HTTPResponse asks its socket for."""
         return self._file
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
         self._file = _Buffer(_Answer(self))
-        this: Any = self
+        this: Any = self  # quacks like the socket that HTTPResponse asks for
         while True:
             answer = http.client.HTTPResponse(this, method=method)
             answer.begin()
@@ -1189,7 +1189,7 @@ class _Sender:
     def accept(self, push: _Push) -> bool:
         if self.closed:
             return self.refuse(_CLOSED)
-        size = (len(push) - 2) // 2
+        size = len(push) // 2 - 1  # _size, without a call
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
@@ -1270,7 +1270,7 @@ class _Sender:
 
     def take(self) -> Optional[_Batch]:
         """Take what goes into one request; never wait for more."""
-        while True:
+        while True:  # once to build what is waiting, once to take the first of that
             with self.lock:
                 if self.swept:
                     return None
@@ -1306,9 +1306,10 @@ class _Sender:
                     break
                 pushes.append(self.waiting.popleft())
                 size += more
-            batches.append(_Batch(self.taken, pushes, size))
+            batch = _Batch(self.taken, pushes, size)
             self.taken += len(pushes)
-        self.batches += batches
+            self.batches.append(batch)
+            batches.append(batch)
         return batches
 
     def build(self, batch: _Batch) -> None:
@@ -1638,16 +1639,12 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
 def _attempt(config: _Config, connection: _Connection, request: Request,
              seconds: float) -> int:
     """Send *request* once; return its 2xx status, or raise `_Failure`."""
-    wait = 0.0
+    answer: Optional[http.client.HTTPResponse] = None
     if config.transport is None:
         answer = connection.exchange(request, seconds)
         status = answer.status
-        if 200 <= status < 300:
-            return status
         if status == 407 and config.endpoint.proxy is not None:
             raise _Failure("proxy", False, status)
-        if _is_transient(status):
-            wait = _retry_after(answer)
     else:
         try:
             result: Any = config.transport(request, seconds)
@@ -1656,9 +1653,11 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
         if not isinstance(result, int):
             raise _Failure("transport", False)
         status = int(result)
-        if 200 <= status < 300:
-            return status
-    raise _Failure("http", _is_transient(status), status, wait)
+    if 200 <= status < 300:
+        return status
+    if not _is_transient(status):
+        raise _Failure("http", False, status)
+    raise _Failure("http", True, status, 0.0 if answer is None else _retry_after(answer))
 
 
 def _before_fork() -> None:
