@@ -2213,9 +2213,9 @@ class InterleavingTest(Life):
         close = self.once(lambda: client.close(0))
 
         class Reserved(collections.deque):
-            def extend(self, more):
+            def append(self, item):
                 close()
-                super().extend(more)
+                super().append(item)
 
         sender.reserved = Reserved()
         self.assertIs(client.push("plan", "premium", "u"), False)
@@ -2236,9 +2236,9 @@ class InterleavingTest(Life):
         push = self.once(lambda: client.push("plan", "premium", "inner"))
 
         class Reserved(collections.deque):
-            def extend(self, more):
+            def append(self, item):
                 push()
-                super().extend(more)
+                super().append(item)
 
         sender.reserved = Reserved()
         self.assertIs(client.push("plan", "premium", "outer"), False)

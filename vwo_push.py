@@ -1195,7 +1195,10 @@ class _Sender:
             return self.refuse(_FULL)
         # Reserved before it can be taken, and looked at again: with many threads the
         # room may be gone since.
-        reserved.extend((None,) * size)
+        if size == 1:
+            reserved.append(None)
+        else:
+            reserved.extend((None,) * size)
         if len(reserved) > self.max_pending:
             self.unreserve(size)
             return self.refuse(_FULL)
