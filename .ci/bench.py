@@ -16,18 +16,22 @@ about the best one, which comes first.
 
 import   In-process wall time of the import statement, so net of interpreter start, with
          bytecode cached. Without site (-S), or else what happens to be installed here
-         would have imported much of it already; then also with os, as site leaves it.
+         would have imported much of it already; but with os, which site leaves there,
+         and for the budget once more without.
 cold     Wall time of a whole process, without site, that makes one HTTPS request and ends.
          The server's certificate is the only one trusted: no large store is loaded.
-caller   Time of single calls on the caller's thread while the server answers nothing. A
-         rival that sends on the caller's thread gets a server that answers.
+caller   Time of single calls on the caller's thread. Busy: one after the other, while the
+         server answers nothing; a rival that sends on the caller's thread gets one that
+         answers. Idle: the server answers, and a pause before each call lets every thread
+         park, so that the call has to wake one.
 wake     Time of a push, and of a SimpleQueue.put, that wakes a thread which has been
          parked for a millisecond; in turn, in one process, with a transport.
 batch    Pushes per second from the first call until the server has answered for the last,
          with queues that hold them all. Rivals batch as they do by default, or by 100 if
          that is more (mixpanel's limit is 50), and reuse connections where they can.
 single   The same without batches. The bare loop sends one prepared request over and over.
-latency  The same with every option at its default, and 50 ms before each answer.
+latency  The same as batch with 50 ms before each answer, ours with every option at its
+         default.
 memory   Growth by pushes that wait for a server that answers nothing, their texts
          included; traced allocations and resident memory in processes of their own.
 threads  Of the process, main thread included.
@@ -62,10 +66,14 @@ import urllib.parse
 ACCOUNT, SDK_KEY = 123456, "0123456789abcdef0123456789abcdef"
 CACHE = pathlib.Path.home() / ".cache" / "vwo_push-bench"
 MODULE = pathlib.Path(__file__).resolve().parent.parent / "vwo_push.py"
-RIVALS = {  # by distribution name on PyPI
+RIVALS = {  # their names as distributions on PyPI
     "mixpanel": "mixpanel", "snowplow": "snowplow-tracker", "posthog": "posthog",
     "segment": "segment-analytics-python", "amplitude": "amplitude-analytics",
     "official": "vwo-python-sdk"}
+MODULES = {  # what a program that uses them imports
+    "ours": "vwo_push", "mixpanel": "mixpanel", "snowplow": "snowplow_tracker",
+    "posthog": "posthog", "segment": "segment.analytics", "amplitude": "amplitude",
+    "official": "vwo"}
 FORBIDDEN = ("ssl http.client urllib.request logging typing email argparse socket "
              "dataclasses").split()
 LIMIT_SECONDS = 120  # for any one measured process; then it is killed
@@ -265,7 +273,7 @@ def wait_for(condition):
 # -- Measurements, in a measured process -------------------------------------------------
 
 
-def measure_caller(count, **client):
+def measure_caller(count, pause=0.0, **client):
     """Microseconds of single calls, the clock's own included."""
     send, _ = open_client(count=count + 1000, **client)
     for number in range(1000):
@@ -274,6 +282,8 @@ def measure_caller(count, **client):
     users = ["user-%d" % number for number in range(count)]
     clock, taken = time.perf_counter_ns, array.array("q")
     for user in users:
+        if pause:
+            time.sleep(pause)
         began = clock()
         send("premium", user)
         taken.append(clock() - began)
@@ -404,6 +414,7 @@ class World:
         self.environment.update(SSL_CERT_FILE=self.certificate[0],
                                 REQUESTS_CA_BUNDLE=self.certificate[0])
         self.venv, self.versions, self.missing = install_rivals(python, cache)
+        self.packages = next(self.venv.parent.parent.glob("lib/python*/site-packages"))
         self.log, self.servers = home / "arrived.log", []
 
     def start(self):
@@ -606,19 +617,23 @@ def per_second(rate):
 
 
 def bench_import(world, table):
-    def measure(what, before):
-        code = IMPORT.format(home=str(world.home), what=what, before=before)
-        return lambda: world.python_says("-c", code, flags=("-I", "-S")).split()
+    def measure(name, what, before):
+        home = world.packages if name in RIVALS else world.home
+        code = IMPORT.format(home=str(home), what=what, before=before)
+        return lambda: world.python_says(
+            "-c", code, who=name, flags=("-I", "-S")).split()
 
     def seconds(said):
         return float(said[0])
     base = "import threading, queue"
-    for what, before in (("import", ""), ("import, os there already", "import os")):
-        ours = measure("vwo_push", before)
+    for label, before, names in (("import", "import os", MODULES),
+                                 ("import, not even os there", "", ["ours"])):
+        ours = measure("ours", MODULES["ours"], before)
         found = sorted(set(FORBIDDEN) & set(ours()))  # and writes the bytecode
-        runs = Runs(11 if world.quick else 41, ours=ours,
-                    **{base: measure("threading, queue", before)})
-        table.compare(what, runs, runs.shown(milliseconds, seconds), {base: 1.4},
+        runs = Runs(11 if world.quick else 41, **{
+            name: measure(name, MODULES[name], before) for name in names},
+            **{base: measure(base, "threading, queue", before)})
+        table.compare(label, runs, runs.shown(milliseconds, seconds), {base: 1.4},
                       key=seconds)
     table.add("import, heavy modules loaded", " ".join(found) or "none", budget="none",
               met=not found)
@@ -627,10 +642,9 @@ def bench_import(world, table):
 def bench_cold(world, table):
     sys.path.insert(0, str(world.home))
     request, host, target = prepared_request(world.tls_url.replace("https", "http"))
-    packages = next(world.venv.parent.parent.glob("lib/python*/site-packages"))
     values = {"home": str(world.home), "account": ACCOUNT, "key": SDK_KEY,
               "url": world.tls_url, "host": host, "target": target, "settings": SETTINGS,
-              "headers": request.headers, "packages": str(packages)}
+              "headers": request.headers, "packages": str(world.packages)}
     codes = {"ours": COLD_OURS, "http.client": COLD_BARE, "official": COLD_OFFICIAL}
     runs = Runs(7 if world.quick else 25, **{
         name: functools.partial(world.wall, code.format(**values), name)
@@ -640,23 +654,28 @@ def bench_cold(world, table):
 
 
 def bench_caller(world, table):
-    count = 10_000 if world.quick else 50_000
     answered = {"mixpanel"}  # sends on the caller's thread: it would never return
-    runs = Runs(3 if world.quick else 5, **{name: functools.partial(
-        world.run, "caller", who=name, count=count,
-        url=world.url if name in answered else world.stuck_url,
-        **{"batch": 5000} if name == "official" else {}) for name in ("ours", *RIVALS)})
 
     def p50(result):
         return result["p50"]
 
-    def show(name):
-        return "%.2f / %.2f us" % (
-            runs.median(name, p50), runs.median(name, lambda result: result["p99"]))
-    what = "push on the caller's thread, p50 / p99"
-    table.add(what, show("ours"), budget="p50 <= 1.8 us",
-              met=runs.median("ours", p50) <= 1.8)
-    table.compare(what, runs, show, {"best": 0.3}, key=p50)
+    def compare(what, count, url, budgets, **options):
+        runs = Runs(3 if world.quick else 5, **{name: functools.partial(
+            world.run, "caller", who=name, count=count, url=url(name), **options,
+            **{"batch": 5000} if name == "official" else {}) for name in ("ours", *RIVALS)})
+
+        def show(name):
+            return "%.2f / %.2f us" % (
+                runs.median(name, p50), runs.median(name, lambda result: result["p99"]))
+        if budgets:
+            table.add(what, show("ours"), budget="p50 <= 1.8 us",
+                      met=runs.median("ours", p50) <= 1.8)
+        table.compare(what, runs, show, budgets, key=p50)
+    compare("push on the caller's thread, busy, p50 / p99",
+            10_000 if world.quick else 50_000,
+            lambda name: world.url if name in answered else world.stuck_url, {"best": 0.3})
+    compare("push on the caller's thread, idle, p50 / p99", 500 if world.quick else 2000,
+            lambda name: world.url, {}, pause=PARKED_SECONDS)
 
 
 def bench_wake(world, table):
@@ -692,11 +711,17 @@ def bench_single(world, table):
 
 
 def bench_latency(world, table):
-    rate = Runs(1 if world.quick else 3, ours=lambda: world.run(
+    runs = Runs(1 if world.quick else 3, ours=lambda: world.run(
         "rate", who="ours", count=10_000 if world.quick else 20_000, url=world.slow_url,
-        max_pending=10_000)).median("ours")
-    table.add("sustained, 50 ms round trip, defaults", per_second(rate),
-              budget=">= 3,000/s", met=rate >= 3000)
+        max_pending=10_000), **{name: functools.partial(
+            world.run, "rate", who=name, count=4_000, url=world.slow_url)
+            for name in RIVALS})
+    what, rate = "sustained, 50 ms round trip", runs.median("ours")
+    table.add(what, per_second(rate), budget=">= 3,000/s", met=rate >= 3000)
+    table.compare(what, runs, runs.shown(per_second), {}, lower=False)
+    large = Runs(1 if world.quick else 3, ours=lambda: world.run(
+        "rate", who="ours", count=100_000, url=world.slow_url, max_batch=5000))
+    table.add(what + ", max_batch=5000", per_second(large.median("ours")))
 
 
 def bench_memory(world, table):
