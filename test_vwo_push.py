@@ -2447,6 +2447,27 @@ class BoundTest(Life):
         stub.gate.set()
         self.assertTrue(client.flush(TIMEOUT))
 
+    def test_what_is_built_ahead_is_bounded_in_dimensions_and_built_once(self):
+        entered, gate, built = threading.Event(), threading.Event(), []
+
+        def transport(request, timeout):
+            if not entered.is_set():
+                entered.set()
+                return 200 if gate.wait(TIMEOUT) else 0
+            ahead.append(len(built))
+            return 200
+        ahead, real = [], vwo_push._get_urls
+        client = self.client(transport=transport, max_batch=1, max_workers=1)
+        client.push("plan", "premium", "first")
+        self.assertTrue(entered.wait(TIMEOUT))
+        with mock.patch.object(vwo_push, "_get_urls", lambda config, push: (
+                built.append(push) or real(config, push))):
+            for number in range(20):
+                client.push({"k%d" % at: "v" for at in range(10)}, "u%d" % number)
+            gate.set()
+            self.assertTrue(client.flush(TIMEOUT))
+        self.assertEqual(ahead, [2 * (at // 20 + 1) for at in range(200)])
+
     def test_push_is_false_where_there_is_no_memory(self):
         client = self.client(transport=ok)
         with mock.patch.object(vwo_push, "time", side_effect=MemoryError), \

@@ -146,6 +146,7 @@ def _load(network: bool) -> None:
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
+_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its two bits set to 10
 
 
 class _Invalid(ValueError):
@@ -155,9 +156,9 @@ class _Invalid(ValueError):
 def _uuid5(namespace: bytes, name: str) -> str:
     """RFC 4122 version 5 in upper-case hex, with version and variant in their places. Not
     `uuid.uuid5`: the worker makes one for every push, and that takes three times as long
-    (2.6 against 0.9 microseconds on CPython 3.11)."""
+    (2.1 against 0.65 microseconds on CPython 3.11)."""
     digits = hashlib.sha1(namespace + name.encode()).hexdigest().upper()
-    return "%s5%s%s%s" % (digits[:12], digits[13:16], "89AB"[int(digits[16], 16) & 3],
+    return "%s5%s%s%s" % (digits[:12], digits[13:16], _UUID_VARIANT[digits[16]],
                           digits[17:32])
 
 
@@ -351,12 +352,12 @@ def _get_ends(config: _Config) -> Tuple[str, str]:
     return head, "&env=" + tail
 
 
-def _get_url(config: _Config, moment: float, user_id: str, key: str, value: str,
-             ) -> Tuple[str, str]:
-    """The URL of one dimension: what comes before its nonce, and what comes after."""
-    return ("%s&u=%s&sId=%d&random=" % (
-        config.get_head, _visitor(config, user_id), moment),
-        config.get_tail + _tags(key, value).translate(_escapes))
+def _get_urls(config: _Config, push: _Push) -> List[Tuple[str, str]]:
+    """The URL of each dimension: what comes before its nonce, and what comes after."""
+    head = "%s&u=%s&sId=%d&random=" % (
+        config.get_head, _visitor(config, push[1]), push[0])
+    return [(head, config.get_tail + _tags(key, value).translate(_escapes))
+            for key, value in zip(push[2::2], push[3::2])]
 
 
 def _get_request(config: _Config, url: Tuple[str, str], nonce: str) -> Request:
@@ -427,13 +428,10 @@ def _parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
         push = pushes[0]
         if config.event_arch:
             return [(_event_request, push, (0,))]
-        if config.max_batch == 1:
-            return [(_get_request, _get_url(config, push[0], push[1], key, value), (0,))
-                    for key, value in zip(push[2::2], push[3::2])]
-        if len(push) == 4:
-            url = _get_url(config, *push)
-            if len(_NO_NONCE.join(url)) <= MAX_URL_BYTES:
-                return [(_get_request, url, (0,))]
+        if config.max_batch == 1 or len(push) == 4:
+            urls = _get_urls(config, push)
+            if config.max_batch == 1 or len(_NO_NONCE.join(urls[0])) <= MAX_URL_BYTES:
+                return [(_get_request, url, (0,)) for url in urls]
     return _batch_parts(config, pushes)
 
 
@@ -1299,8 +1297,9 @@ class _Sender:
         take a third of the time that they take one by one between waits for the server.
         """
         most = self.config.max_batch
+        room = BUILT_AHEAD if most == 1 else 1
         batches: List[_Batch] = []
-        while self.waiting and len(batches) < (BUILT_AHEAD if most == 1 else 1):
+        while self.waiting and room > 0:
             size = 0
             pushes: List[_Push] = []
             while size < most and self.waiting:
@@ -1313,6 +1312,7 @@ class _Sender:
             self.taken += len(pushes)
             self.batches.append(batch)
             batches.append(batch)
+            room -= size
         return batches
 
     def build(self, batch: _Batch) -> None:
