@@ -11,6 +11,7 @@ import collections.abc
 import contextlib
 import copy
 import email.utils
+import errno
 import gc
 import http.server
 import inspect
@@ -402,19 +403,21 @@ class FormsTest(Quiet):
         (({}, "u"), {}),
         (([("plan", "premium")], "u"), {}),
         (({"plan"}, "u"), {}),
-    ]
-    TWICE = [
+        # Given twice: Python itself would raise.
         (("plan", "premium", "u"), {"user_id": "u"}),
         (("plan", "premium"), {"custom_dimension_key": "plan", "user_id": "u"}),
         ((MAP, "u"), {"custom_dimension_key": "plan"}),
         ((MAP, "u"), {"custom_dimension_value": "premium"}),
         (("plan", "premium", "u"), {"self": 1}),
+        ((), {"self": 1}),
+        ((), {"_self": 1, "args": 1}),
     ]
 
     def assertRefused(self, client, args, named):
         before = client.stats()["invalid"]
         self.assertIs(client.push(*args, **named), False)
-        self.assertRaises(ValueError, client.requests_for, *args, **named)
+        with self.assertRaises(ValueError):
+            client.requests_for(*args, **named)
         self.assertStats(client, accepted=0, pending=0, dropped=0, invalid=before + 1)
 
     def test_wrong_arguments_are_refused(self):
@@ -422,15 +425,6 @@ class FormsTest(Quiet):
         for args, named in self.WRONG:
             with self.subTest(args=args, named=named):
                 self.assertRefused(client, args, named)
-
-    def test_an_argument_given_twice_is_refused(self):
-        client = self.client(transport=ok)
-        for args, named in self.TWICE:
-            with self.subTest(args=args, named=named):
-                self.assertIs(client.push(*args, **named), False)
-                with self.assertRaises((TypeError, ValueError)):
-                    client.requests_for(*args, **named)
-        self.assertStats(client, accepted=0, invalid=len(self.TWICE))
 
 
 class ValidationTest(Quiet):
@@ -820,6 +814,29 @@ class OptionsTest(Quiet):
             batch, = self.deliver(stub, client, {"a": "1", "b": "2"}, "u")
         self.assertEqual((single.query["env"], batch.query["env"]), (key, key))
         self.assertEqual(batch.headers["Authorization"], key)
+
+    @unittest.skipUnless(hasattr(sys, "set_int_max_str_digits"), "writes out any int")
+    def test_an_account_id_that_python_does_not_write_out_is_refused_by_its_name(self):
+        for call in (lambda: vwo_push.Client(10 ** 5000, KEY, transport=ok),
+                     lambda: vwo_push.visitor_uuid(10 ** 5000, "u"),
+                     lambda: vwo_push.fetch_settings(10 ** 5000, KEY)):
+            with self.assertRaisesRegex(ValueError, "account_id"):
+                call()
+
+    def test_a_context_is_welcome_where_a_transport_makes_it_useless(self):
+        """Though nothing has imported ssl for us."""
+        code = ("import ssl, vwo_push\n"
+                "vwo_push.Client(1, 'k', transport=id, ssl_context=ssl.SSLContext("
+                "ssl.PROTOCOL_TLS_CLIENT))")
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE,
+                       timeout=TIMEOUT)
+
+    def test_push_can_be_replaced_in_the_tests_of_a_user(self):
+        client = self.client(transport=ok)
+        with mock.patch.object(client, "push", return_value=True) as push:
+            self.assertTrue(client.push("plan", "premium", "u"))
+        push.assert_called_once_with("plan", "premium", "u")
+        self.assertStats(client, accepted=0)
 
     def test_a_client_can_be_neither_pickled_nor_copied(self):
         client = self.make()
@@ -2049,6 +2066,19 @@ class FlushTest(Life):
                 self.assertStats(client, retries=1)
 
 
+    def test_a_timeout_that_is_no_time_is_refused(self):
+        client = self.client(transport=ok)
+        for wrong in float("nan"), "1", b"1", [], 1j, object():
+            for call in client.flush, client.close:
+                with self.subTest(wrong=wrong), \
+                        self.assertRaisesRegex(TypeError, "timeout"):
+                    call(wrong)
+        for right in None, 10 ** 400, float("inf"), -1, 0, -float("inf"):
+            self.assertTrue(client.push("plan", "premium", "u"))
+            client.flush(right)
+        self.assertTrue(client.close(TIMEOUT))
+
+
 class CloseTest(Life):
 
     def test_close_settles_what_a_worker_has_in_flight_once_and_for_all(self):
@@ -2503,8 +2533,9 @@ class ThreadsTest(Life):
         stub, go, real = self.stub(), threading.Event(), vwo_push._parts
         client = self.client(stub, max_batch=1, timeout=10 * TIMEOUT)
         sender = client._sender()
-        for _ in range(2):
-            client.push("plan", "premium", "u")
+        with sender.lock:  # or the first may be parked before the second is needed
+            for _ in range(2):
+                client.push("plan", "premium", "u")
         until(lambda: len(sender.idle) == 2)
         stub.take_all()
         stub.gate.clear()
@@ -2616,6 +2647,70 @@ class ThreadsTest(Life):
                     self.assertEqual(threads, [])
                     self.assertIs(getattr(client, finish)(TIMEOUT), True)
                     self.assertEqual(threads, [threading.current_thread()] * 5)
+
+    def test_push_tells_the_truth_where_there_is_no_stack(self):
+        client = self.client(transport=ok)
+
+        def push(frames):
+            return push(frames - 1) if frames else client.push("plan", "premium", "u")
+        answers = []
+        with self.refusing("start"):  # so each of them tries to hire
+            for frames in range(sys.getrecursionlimit()):
+                try:
+                    answers.append(push(frames))
+                except RecursionError:  # raised for the very call of push, or before
+                    break
+            self.assertStats(client, pending=answers.count(True))
+        self.assertTrue(client.flush(TIMEOUT))
+
+    def test_a_flush_leaves_the_sending_to_a_worker_that_is_just_being_started(self):
+        """Or both may send, because the flush has not the time to wait for the answer."""
+        entered, go, real = threading.Event(), threading.Event(), threading.Thread.start
+
+        def start(thread):
+            if thread.name == "vwo_push":
+                entered.set()
+                sender.workers.remove(thread)  # not yet known
+                go.wait(TIMEOUT)
+                sender.workers.append(thread)
+            real(thread)
+        for late in False, True:
+            threads = []
+            client = self.client(transport=lambda request, timeout: (
+                threads.append(threading.current_thread()) or 200))
+            sender = client._sender()
+            entered.clear()
+            go.clear()
+            with self.subTest(late=late), mock.patch.object(
+                    threading.Thread, "start", start):
+                pusher = threading.Thread(
+                    target=client.push, args=("plan", "premium", "u"))
+                real(pusher)
+                self.assertTrue(entered.wait(TIMEOUT))
+                # Later than a slice it has to be feared that there will be no worker.
+                self.assertIs(client.flush(TIMEOUT if late else 0.05), late)
+                self.assertEqual(threads, [threading.current_thread()] * late)
+                go.set()
+                pusher.join(TIMEOUT)
+                self.assertTrue(client.flush(TIMEOUT))
+            self.assertEqual(len(threads), 1)
+
+    def test_attempts_are_bounded_where_every_flush_cuts_one_off(self):
+        stub, results = self.stub(), []
+        stub.gate.clear()
+        client = self.client(stub, max_attempts=2, on_result=results.append)
+        with self.refusing("start"):
+            client.push("plan", "premium", "u")
+            for _ in range(2):
+                self.assertIs(client.flush(0.02), False)
+                self.assertStats(client, pending=1)
+            self.assertIs(client.flush(TIMEOUT), False)
+            self.assertEqual([result[2:] for result in results],
+                             [(False, None, "timeout", 2)])
+            self.assertStats(client, failed=1, requests=2, retries=1)
+            stub.gate.set()
+            client.push("plan", "premium", "u")  # starts afresh
+            self.assertIs(client.flush(TIMEOUT), True)
 
     def test_flush_without_threads_keeps_its_time_and_its_pushes(self):
         stub = self.stub()
@@ -3805,6 +3900,16 @@ class RetryAfterTest(EdgeCase):
         self.dice(lambda low, high: drawn.append((low, high)) or low)
         self.deliver(client)
         self.assertIn((1.0, 1.1), drawn)
+
+    def test_no_server_is_left_alone_for_longer_than_30_seconds(self):
+        client = self.client(self.stub())
+        self.dice(lambda low, high: high)
+        sender = client._sender()
+        for seconds, most in ((10.0, 11.0), (29.0, 30.0), (30.0, 30.0)):
+            before = time.monotonic()
+            sender.hold(seconds)
+            after = time.monotonic()
+            self.assertTrue(before + most <= sender.not_before <= after + most)
 
     def test_a_worker_in_a_backoff_keeps_the_quiet_that_another_was_asked_for(self):
         self.put("MAX_RETRY_AFTER_SECONDS", 0.3)
@@ -5092,15 +5197,21 @@ class DryRunTest(CommandCase):
 
 class OutputTest(CommandCase):
 
+    def closed_pipe(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        self.addCleanup(os.close, writer)
+        return writer
+
     def test_a_closed_pipe_is_one_line_and_status_1(self):
         big = self.file(long_rows(*range(300)))
-        for argv in (("--dry-run", "--from", big), ("--help",),
+        for argv in (("--dry-run", "--from", big), ("--help",), ("--version",),
                      ("--dry-run", "plan", "pro", "u-1")):
-            with self.subTest(argv):
-                child = self.spawn(CREDENTIALS + argv)
-                child.stdout.close()
-                child.stdout = None
-                self.assertSaid(self.finish(child), 1, "the output")
+            for env in {}, {"PYTHONUNBUFFERED": "1"}:
+                with self.subTest(argv, **env):
+                    child = self.spawn(CREDENTIALS + argv, stdout=self.closed_pipe(),
+                                       env=env)
+                    self.assertSaid(self.finish(child), 1, "the output")
 
     @unittest.skipUnless(POSIX, "needs sh")
     def test_head_gets_its_line_and_the_rest_is_one_line(self):
@@ -5114,13 +5225,9 @@ class OutputTest(CommandCase):
     @unittest.skipUnless(POSIX, "needs sh")
     def test_output_and_errors_into_one_closed_pipe_end_with_status_1(self):
         child = self.spawn(CREDENTIALS + ("--dry-run", "plan", "pro", "u-1"),
-                           closed="2>&1")
-        child.stdout.close()
-        child.stdout = None
+                           closed="2>&1", stdout=self.closed_pipe())
         self.assertEqual(self.finish(child), (1, "", ""))
-        child = self.spawn(["plan"])
-        child.stderr.close()
-        child.stderr = None
+        child = self.spawn(["plan"], stderr=self.closed_pipe())
         self.assertEqual(self.finish(child), (2, "", ""))
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
@@ -5192,7 +5299,6 @@ class FormatTest(CommandCase):
     def test_a_file_that_cannot_be_used_is_one_line(self):
         stub = self.stub()
         for content, text in (
-                ("", "empty"), ("\n \n", "empty"), ("\ufeff", "empty"),
                 ("user_id;plan\nu;v\n", "comma"), ("id,plan\nu,v\n", "user_id"),
                 ("user_id,a,a\nu,1,2\n", "twice"), ("user_id\nu\n", "beside user_id"),
                 ("user_id,vwo_push_error\nu,x\n", "beside user_id"),
@@ -5207,10 +5313,35 @@ class FormatTest(CommandCase):
         self.assertSaid(self.send(stub, "--from", self.folder), 2, self.folder)
         self.assertNothingArrived(stub)
 
-    def test_a_header_alone_is_no_error(self):
-        ran = self.backfill(self.stub(), "user_id,plan\n")
-        self.assertSummary(ran, 0, 0, 0, 0, 0)
-        self.assertEqual(ran.err, "")
+    def test_an_input_that_breaks_off_is_settled_and_said(self):
+        class Broken(io.RawIOBase):
+            pieces = [long_rows(1, 2, 3).encode()]
+
+            def readable(self):
+                return True
+
+            def readinto(self, buffer):
+                if not self.pieces:
+                    raise OSError(errno.EIO, "Input/output error")
+                buffer[:len(self.pieces[0])] = self.pieces[0]
+                return len(self.pieces.pop())
+        stub = self.stub(400)
+        with mock.patch.object(vwo_push, "_open_source",
+                               lambda name: io.BufferedReader(Broken())):
+            ran = self.send(stub, "--from", "-", "--rejects", self.path("rejects"))
+        self.assertSummary(ran, 1, 3, 0, 3, 0)
+        self.assertIn("cannot be read after row 3: Input/output error", ran.err)
+        self.assertEqual(self.read("rejects").count(b"http 400"), 3)
+
+    def test_no_row_is_no_error(self):
+        """The rejects of a run that had none, fed back."""
+        for content in ("user_id,plan\n", "", "\n \n", "\ufeff"):
+            with self.subTest(content):
+                self.file("old", "rejects")
+                ran = self.backfill(self.stub(), content)
+                self.assertSummary(ran, 0, 0, 0, 0, 0)
+                self.assertEqual(ran.err, "")
+                self.assertEqual(self.read("rejects"), b"")
 
     def test_skip_passes_over_rows_of_every_format(self):
         for content, skip, read, users in (

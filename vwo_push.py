@@ -167,6 +167,25 @@ def _namespace(account_id: str) -> bytes:
     return bytes.fromhex(_uuid5(_UUID_NAMESPACE, account_id))
 
 
+def _text(name: str, value: Any) -> str:
+    """Return *value* as an exact str: a subclass may lie about its length."""
+    if not issubclass(type(value), str):
+        raise TypeError("%s must be a str" % name)
+    return "".join((value,))  # str.__str__ would ask the subclass on PyPy 3.9
+
+
+def _digits(account_id: Any) -> str:
+    """Return *account_id* as it is written; "" where that is no decimal number."""
+    if type(account_id) is not int and not issubclass(type(account_id), str):
+        raise TypeError("account_id must be an int or a decimal str")
+    try:
+        text = str(account_id) if type(account_id) is int else _text(
+            "account_id", account_id)
+    except ValueError:  # Python refuses to write out an int of thousands of digits
+        return ""
+    return text if text.isascii() and text.isdigit() else ""
+
+
 def visitor_uuid(account_id: Union[int, str], user_id: str) -> str:
     """Return the UUID under which VWO knows *user_id*: 32 upper-case hex digits.
 
@@ -174,9 +193,8 @@ def visitor_uuid(account_id: Union[int, str], user_id: str) -> str:
     "012345" is not 12345. *user_id* is any str that can be encoded as UTF-8. The same
     pair has the same UUID in every VWO SDK. Raises `TypeError` or `ValueError`.
     """
-    account = _text("account_id", str(account_id) if type(account_id) is int
-                    else account_id)
-    if not (account.isascii() and account.isdigit()):
+    account = _digits(account_id)
+    if not account:
         raise ValueError("account_id must be an int of at least 0, or its digits")
     name = _text("user_id", user_id)
     _load(network=False)
@@ -184,13 +202,6 @@ def visitor_uuid(account_id: Union[int, str], user_id: str) -> str:
         return _uuid5(_namespace(account), name)
     except UnicodeEncodeError:
         raise ValueError("user_id cannot be encoded as UTF-8") from None
-
-
-def _text(name: str, value: Any) -> str:
-    """Return *value* as an exact str: a subclass may lie about its length."""
-    if not issubclass(type(value), str):
-        raise TypeError("%s must be a str" % name)
-    return "".join((value,))  # str.__str__ would ask the subclass on PyPy 3.9
 
 
 def _is_mapping(value: Any) -> bool:
@@ -505,10 +516,6 @@ def _proxy_for(scheme: str, host: str, port: int) -> Optional[Tuple[str, int, st
         raise ValueError("%s_PROXY must be http://host:port" % scheme.upper()) from None
 
 
-def _is_context(value: Any) -> bool:
-    return "ssl" in globals() and isinstance(value, ssl.SSLContext)
-
-
 def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
     """A context that verifies, made once: it costs 20-30 ms.
 
@@ -554,8 +561,10 @@ class _Endpoint:
         self.path: str = url.path.rstrip("/")
         self.ssl_context: Optional[ssl.SSLContext] = None
         self.proxy: Optional[Tuple[str, int, str]] = None
-        if ssl_context is not None and not _is_context(ssl_context):
-            raise TypeError("ssl_context must be an ssl.SSLContext")
+        library: Any = sys.modules.get("ssl")  # not imported: there can be no context
+        if ssl_context is not None and not (
+                library and isinstance(ssl_context, library.SSLContext)):
+            raise TypeError("ssl_context must be an ssl.SSLContext, or None")
         if network:
             self.proxy = _proxy_for(self.scheme, self.host, self.port)
             if self.scheme == "https":
@@ -1070,13 +1079,15 @@ def _finalise(process: _Process) -> None:
 class _Batch:
     """Pushes that one thread has taken and sends together."""
 
-    __slots__ = ("first", "pushes", "size", "parts", "attempts", "outcomes", "claimed")
+    __slots__ = ("first", "pushes", "size", "parts", "tries", "attempts", "outcomes",
+                 "claimed")
 
     def __init__(self, first: int, pushes: List[_Push], size: int) -> None:
         self.first = first  # how many pushes were taken before these
         self.pushes = pushes
         self.size = size  # in dimensions
         self.parts: Optional[List[_Part]] = None  # what is left to send
+        self.tries = 0  # of the first of these
         self.attempts = [0] * len(pushes)
         self.outcomes: List[Tuple[Optional[int], Optional[str]]] = (
             [(None, None)] * len(pushes))
@@ -1205,10 +1216,13 @@ class _Sender:
         except BaseException:
             self.unreserve(size)
             raise
-        if self.idle:
-            self.wake()
-        elif len(self.workers) < self.max_workers:
-            self.hire()
+        try:
+            if self.idle:
+                self.wake()
+            elif len(self.workers) < self.max_workers:
+                self.hire()
+        except Exception:  # out of memory or of stack: it is accepted all the same
+            pass
         # Looked at again: the sweep of a close or an exit may have come in between.
         return not self.swept or self.withdraw(push, size)
 
@@ -1239,15 +1253,19 @@ class _Sender:
         except (IndexError, RuntimeError):  # another push or a close has woken it: it
             pass  # looks at what is waiting before it parks again
 
-    def hire(self) -> None:
-        """Start a worker if there may be one more. Never raises, never waits for a lock:
-        where no thread can be had the pushes stay for a later push, flush or exit."""
+    def hire(self) -> bool:
+        """Start a worker if there may be one more; False: another thread is just at it.
+
+        Never raises, never waits for a lock: where no thread can be had the pushes stay
+        for a later push, flush or exit.
+        """
         if not self.hiring.acquire(False):
-            return
+            return False
         try:
             if len(self.workers) < self.max_workers and not (
                     self.swept or self.process.exiting):
                 self._start_worker()
+            return True
         finally:
             self.hiring.release()
 
@@ -1354,17 +1372,19 @@ class _Sender:
             self.sleepers.remove(wake)
         return False
 
-    def count_attempt(self, batch: _Batch, members: Iterable[int], attempt: int) -> None:
+    def count_try(self, batch: _Batch, members: Iterable[int]) -> None:
+        batch.tries += 1
         with self.lock:
             self.requests += 1
-            self.retries += attempt > 1
+            self.retries += batch.tries > 1
         for index in members:
-            if batch.attempts[index] < attempt:
-                batch.attempts[index] = attempt
+            if batch.attempts[index] < batch.tries:
+                batch.attempts[index] = batch.tries
 
     def hold(self, seconds: float) -> None:
         """The server asked for quiet: all threads keep it, none at the same instant."""
-        until = monotonic() + seconds * random.SystemRandom().uniform(1.0, 1.1)
+        seconds *= random.SystemRandom().uniform(1.0, 1.1)
+        until = monotonic() + min(seconds, MAX_RETRY_AFTER_SECONDS)
         with self.lock:
             self.not_before = max(self.not_before, until)
 
@@ -1432,22 +1452,27 @@ class _Sender:
             window.end = self.taken + len(self.waiting)
             self.lost = False
         try:
-            while not self._wait_for(window, until):
+            patient = True
+            while not self._wait_for(window, until, patient):
                 if monotonic() >= until:
                     return False
+                patient = False
             return not window.lost
         finally:
             with self.lock:
                 # Pushes that are still pending count in the flush after this one.
                 self.windows.remove(window)
 
-    def _wait_for(self, window: _Window, until: float) -> bool:
+    def _wait_for(self, window: _Window, until: float, patient: bool) -> bool:
+        """Wait for a slice of time. True: every push of *window* is settled."""
         with self.lock:
             if self.is_settled(window.end):
                 return True
-        if not self.workers:
-            self.hire()
-        if not self.workers:
+        hired = bool(self.workers) or self.hire()
+        # A worker that is just being started is given one slice: sent on this thread, a
+        # request may be cut off, and then the worker would send it again. One, because a
+        # signal handler may flush in the middle of hire, which cannot go on until then.
+        if not self.workers and (hired or not patient):
             self.drain(until)
             if monotonic() >= until:
                 return False
@@ -1595,6 +1620,7 @@ def _deliver(sender: _Sender, batch: _Batch, connection: _Connection,
             halves = _halves(part) if status == 413 else []
             if not halves:
                 batch.note(part[2], status, error)
+            batch.tries = 0
             batch.parts[:1] = halves  # last: what is in none of the parts was sent
         done = True
     except Exception:  # out of memory, or a bug of ours: an outcome all the same
@@ -1614,12 +1640,13 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
     config = sender.config
     build, payload, members = part
     last = float("inf") if until is None else until
-    outcome: Tuple[Optional[int], Optional[str]] = (None, None)
+    # What remains to be said where flushes of too little time cut off every attempt.
+    outcome: Tuple[Optional[int], Optional[str]] = (None, "timeout")
     ready = 0.0
-    for attempt in range(1, config.max_attempts + 1):
+    while batch.tries < config.max_attempts:
         if not sender.pause(batch, ready, last):
             return None
-        sender.count_attempt(batch, members, attempt)
+        sender.count_try(batch, members)
         try:
             nonce = _nonce(sender.dice)
             with sender.process.gate:
@@ -1634,7 +1661,7 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
             outcome = failure.status, failure.kind
             if not failure.retry:
                 break
-        limit = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(attempt - 1, 10))
+        limit = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(batch.tries - 1, 10))
         ready = monotonic() + random.SystemRandom().uniform(0, limit)
     return outcome
 
@@ -1731,10 +1758,8 @@ def _callable(name: str, value: Any) -> Any:
 
 
 def _account(account_id: Any) -> str:
-    if type(account_id) not in (int, str):
-        raise TypeError("account_id must be an int or a decimal str")
-    text = str(account_id)
-    if not (text.isascii() and text.isdigit()) or text[0] == "0":
+    text = _digits(account_id)
+    if not text or text[0] == "0":
         raise ValueError("account_id must be a positive int, or its digits")
     return text
 
@@ -1758,9 +1783,13 @@ def _prefix(collection_prefix: Any) -> str:
     return "/" + text if text else ""
 
 
-def _until(timeout: Optional[float]) -> float:
+def _until(timeout: Any) -> float:
     """The monotonic time at which *timeout* is over; None never is."""
-    return float("inf") if timeout is None else monotonic() + timeout
+    if timeout is None:
+        return float("inf")
+    if not isinstance(timeout, (int, float)) or timeout != timeout:
+        raise TypeError("timeout must be a number of seconds, or None")
+    return monotonic() + min(timeout, sys.maxsize)
 
 
 class Client:
@@ -1772,7 +1801,7 @@ class Client:
     collection_prefix  data residency, e.g. "eu01" (default: none)
     event_arch         True where the account uses VWO's events architecture
     base_url           https:// or http://, with a port and a path at most
-    timeout            seconds for one attempt, from connect to last header (5.0)
+    timeout            seconds for one attempt, from connect to last byte, in all (5.0)
     max_attempts       tries per request, the first included (4)
     max_pending        dimensions accepted and not yet settled (10,000)
     max_workers        daemon threads at most, each with one connection (2)
@@ -1790,8 +1819,6 @@ class Client:
     starts. Any thread may call any method. A client works in forked children, where it
     starts empty; it can be neither pickled nor copied.
     """
-
-    __slots__ = ("_config", "_senders", "_current", "_closed", "__weakref__")
 
     def __init__(
         self,
@@ -1849,19 +1876,19 @@ class Client:
         return cls(**dict(_from_settings(settings), **options))
 
     @overload
-    def push(_self, custom_dimension_key: str, custom_dimension_value: str,
+    def push(self, custom_dimension_key: str, custom_dimension_value: str,
              user_id: str) -> bool: ...
 
     @overload
-    def push(_self, __map: Mapping[str, str], __user_id: str) -> bool: ...
+    def push(self, __map: Mapping[str, str], __user_id: str) -> bool: ...
 
     @overload
-    def push(_self, __map: Mapping[str, str], *, user_id: str) -> bool: ...
+    def push(self, __map: Mapping[str, str], *, user_id: str) -> bool: ...
 
     @overload
-    def push(_self, *, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
+    def push(self, *, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
 
-    def push(_self, *args: Any, **kwargs: Any) -> bool:
+    def push(*args: Any, **kwargs: Any) -> bool:
         """Tag a user: ``push(key, value, user_id)`` or ``push(map, user_id)``.
 
         Keys and values are non-empty str of at most 255 code points; *user_id* is the
@@ -1872,11 +1899,13 @@ class Client:
         not valid, `max_pending` is reached, or the client is closed. Never raises,
         waits or does I/O, also in signal handlers, finalisers and callbacks.
         """
-        # Arguments are told apart by hand: Python raises for one that is given twice.
-        key = value = user_id = None
-        if len(args) == 3 and not kwargs:
-            key, value, user_id = args
+        # Arguments are told apart by hand: Python raises for one that is given twice,
+        # or is called self.
+        self: Client = args[0]
         try:
+            key = value = user_id = None
+            if len(args) == 4 and not kwargs:
+                _, key, value, user_id = args
             if (type(key) is str and type(value) is str and type(user_id) is str
                     and 0 < len(key) <= MAX_TEXT_CHARS and 0 < len(value) <= MAX_TEXT_CHARS
                     and user_id and key != RESERVED_KEY
@@ -1884,15 +1913,15 @@ class Client:
                 # Nearly all pushes: the same checks as _checked, at a third of its cost.
                 push: _Push = (time(), user_id, key, value)
             else:
-                push = (time(),) + _checked(args, kwargs)
-            sender = _self._current
+                push = (time(),) + _checked(args[1:], kwargs)
+            sender = self._current
             if sender.pid != getpid():
-                sender = _self._renew()
+                sender = self._renew()
             return sender.accept(push)
         except Exception as error:
             reason = str(error) if type(error) is _Invalid else _BROKE
         try:
-            return _self._sender().refuse(reason)
+            return self._sender().refuse(reason)
         except Exception:  # out of memory, again
             return False
 
@@ -1924,14 +1953,15 @@ class Client:
         """
         return self._sender().stats()
 
-    def requests_for(self, *args: Any, **kwargs: Any) -> List[Request]:
+    def requests_for(*args: Any, **kwargs: Any) -> List[Request]:
         """Return the requests that this push alone would make, and send nothing.
 
         Takes what `push` takes. Raises `ValueError` with the reason for what it refuses.
         """
-        push = (time(),) + _checked(args, kwargs)
-        return [build(self._config, payload, _nonce(random.Random()))
-                for build, payload, _ in _parts(self._config, [push])]
+        config: _Config = args[0]._config
+        push = (time(),) + _checked(args[1:], kwargs)
+        return [build(config, payload, _nonce(random.Random()))
+                for build, payload, _ in _parts(config, [push])]
 
     def __enter__(self) -> Client:
         return self
@@ -2109,7 +2139,8 @@ def _parse(argv: Optional[Sequence[str]]) -> Any:
 
     parser = Parser(
         prog="vwo_push", description="Tag users with custom dimensions in VWO.",
-        epilog=_USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
+        epilog=_USAGE, formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False)
     add = parser.add_argument
     add("push", nargs="*", metavar="KEY VALUE USER_ID", help="one push")
     add("--demo", action="store_true", help="send pushes to a collector on this machine")
@@ -2124,12 +2155,13 @@ def _parse(argv: Optional[Sequence[str]]) -> Any:
     add("--event-arch", action="store_true", help="the account uses events architecture")
     add("--base-url", metavar="URL", help="default: " + BASE_URL)
     add("--timeout", type=float, metavar="SECONDS", help="for one attempt, default 5")
-    add("--version", action="version", version="%(prog)s " + __version__)
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit:
-        _print("", sys.stdout)  # --help and --version: a closed pipe is noticed here
-        raise
+    add("--version", action="store_true", help="print it and exit")
+    add("-h", "--help", action="store_true", help="print this and exit")
+    args = parser.parse_args(argv)
+    if args.help or args.version:  # not by argparse, which may not notice a closed pipe
+        _print(parser.format_help() if args.help else "vwo_push %s\n" % __version__,
+               sys.stdout)
+        parser.exit()
     forms = args.demo + (args.source is not None) + bool(args.push)
     if forms != 1:
         parser.error("give KEY VALUE USER_ID, or --from FILE, or --demo")
@@ -2317,7 +2349,7 @@ def _open_rows(text: IO[str]) -> Union[_CsvRows, _JsonRows]:
             _load(network=False)
             rest = _chain(first, lines)
             return _JsonRows(rest) if first.lstrip()[0] == "{" else _CsvRows(rest)
-    raise _Unusable("the file is empty")
+    return _JsonRows(lines)  # no row: a file of rejects that has none, fed back
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -2368,7 +2400,7 @@ class _Backfill:
         self.interrupts = 0
         self.read = self.delivered = self.rejected = self.skipped = 0
         self.reasons: Dict[str, int] = {}
-        self.trouble: Optional[Exception] = None
+        self.trouble: Optional[str] = None  # with the files; it ends the reading
 
     def on_result(self, result: PushResult) -> None:
         with self._lock:
@@ -2393,6 +2425,10 @@ class _Backfill:
                     break
                 row = next(rows, None)
             except KeyboardInterrupt:
+                break
+            except OSError as error:
+                self.trouble = "the input cannot be read after row %d: %s" % (
+                    self.read, error.strerror)
                 break
             finally:
                 self._reading = False
@@ -2447,7 +2483,7 @@ class _Backfill:
             if self._rejects is not None:
                 self._rejects.close()
         except OSError as error:
-            self.trouble = error
+            self._cannot_reject(error)
 
     def _reject(self, row: Any, why: str) -> None:
         with self._lock:
@@ -2457,7 +2493,10 @@ class _Backfill:
                 if self._rejects is not None:
                     self._rows.write(self._rejects, row, why, self.rejected == 1)
             except Exception as error:  # a full disk: said at the end
-                self.trouble = error
+                self._cannot_reject(error)
+
+    def _cannot_reject(self, error: Exception) -> None:
+        self.trouble = "the rejects cannot be written: %s" % error
 
 
 def _push_many(args: Any, options: Dict[str, Any]) -> int:
@@ -2500,11 +2539,11 @@ def _summary(args: Any, backfill: _Backfill) -> int:
         _say("read %d, delivered %d, rejected %d, skipped %d" % (
             backfill.read, backfill.delivered, backfill.rejected, backfill.skipped))
     if backfill.trouble is not None:
-        _complain("the rejects cannot be written: %s" % backfill.trouble)
+        _complain(backfill.trouble)
     if backfill.interrupts:
         _complain("interrupted; resume with --skip %d" % backfill.read)
         return 130
-    return 1 if backfill.rejected else 0
+    return 1 if backfill.rejected or backfill.trouble else 0
 
 
 def _open_source(name: str) -> Any:
