@@ -2066,6 +2066,24 @@ class FlushTest(Life):
                 self.assertStats(client, retries=1)
 
 
+    def test_a_flush_that_is_interrupted_leaves_what_was_lost_to_the_next_one(self):
+        class Windows(list):
+            def append(self, window):
+                super().append(window)
+                raise KeyboardInterrupt
+        client = self.client(self.stub(400, 200), max_batch=1)
+        client.push("plan", "premium", "u")
+        until(lambda: client.stats()["failed"])
+        sender = client._sender()
+        for broken in (mock.patch.object(sender, "windows", Windows()),
+                       mock.patch.object(vwo_push._Sender, "_wait_for",
+                                         side_effect=KeyboardInterrupt)):
+            with broken, self.assertRaises(KeyboardInterrupt):
+                client.flush(TIMEOUT)
+        self.assertIs(client.flush(TIMEOUT), False)
+        client.push("plan", "premium", "u")
+        self.assertIs(client.flush(TIMEOUT), True)
+
     def test_a_timeout_that_is_no_time_is_refused(self):
         client = self.client(transport=ok)
         for wrong in float("nan"), "1", b"1", [], 1j, object():
@@ -2259,6 +2277,26 @@ class InterleavingTest(Life):
             self.assertIs(client.push("plan", "premium", "u"), True)
         self.assertEqual(self.results.get_nowait().error, "closed")
         self.assertStats(client, accepted=1, failed=1)
+
+    def test_an_interrupt_right_after_a_push_was_queued_costs_no_worker(self):
+        class Waiting(collections.deque):
+            def append(self, push):
+                super().append(push)
+                interrupt()
+
+        threads = set()
+        client, sender = self.inner(
+            transport=lambda *_: threads.add(threading.current_thread()) or 200)
+        interrupt = self.once(mock.Mock(side_effect=KeyboardInterrupt))
+        sender.waiting = Waiting()
+        with self.assertRaises(KeyboardInterrupt):
+            client.push("plan", "premium", "queued")
+        for _ in range(3):  # each finds the worker that the one before had
+            self.assertTrue(client.push("plan", "premium", "u"))
+            self.assertTrue(client.flush(TIMEOUT))
+        self.assertEqual(len(threads), 1)
+        self.assertEqual(len(sender.reserved), 0)
+        self.assertStats(client, delivered=4)
 
     def test_a_push_within_a_push_cannot_pass_max_pending(self):
         gate = threading.Event()
@@ -2477,26 +2515,28 @@ class BoundTest(Life):
         stub.gate.set()
         self.assertTrue(client.flush(TIMEOUT))
 
-    def test_what_is_built_ahead_is_bounded_in_dimensions_and_built_once(self):
-        entered, gate, built = threading.Event(), threading.Event(), []
+    def test_what_is_built_ahead_is_bounded(self):
+        """Sixteen requests, and none of a map, of which each dimension takes memory."""
+        for more in ({}, {"country": "IN"}):
+            entered, gate, built, ahead = threading.Event(), threading.Event(), [], []
 
-        def transport(request, timeout):
-            if not entered.is_set():
-                entered.set()
-                return 200 if gate.wait(TIMEOUT) else 0
-            ahead.append(len(built))
-            return 200
-        ahead, real = [], vwo_push._get_urls
-        client = self.client(transport=transport, max_batch=1, max_workers=1)
-        client.push("plan", "premium", "first")
-        self.assertTrue(entered.wait(TIMEOUT))
-        with mock.patch.object(vwo_push, "_get_urls", lambda config, push: (
-                built.append(push) or real(config, push))):
-            for number in range(20):
-                client.push({"k%d" % at: "v" for at in range(10)}, "u%d" % number)
-            gate.set()
-            self.assertTrue(client.flush(TIMEOUT))
-        self.assertEqual(ahead, [2 * (at // 20 + 1) for at in range(200)])
+            def transport(request, timeout):
+                if not entered.is_set():
+                    entered.set()
+                    return 200 if gate.wait(TIMEOUT) else 0
+                ahead.append(len(built))
+                return 200
+            client = self.client(transport=transport, max_batch=1, max_workers=1)
+            client.push("plan", "premium", "first")
+            self.assertTrue(entered.wait(TIMEOUT))
+            real = vwo_push._get_url
+            with mock.patch.object(vwo_push, "_get_url", lambda config, *payload: (
+                    built.append(payload) or real(config, *payload))):
+                for number in range(20):
+                    client.push(dict(more, plan="premium"), "u%d" % number)
+                gate.set()
+                self.assertTrue(client.flush(TIMEOUT))
+            self.assertEqual(ahead, list(range(1, 41)) if more else [16] * 16 + [20] * 4)
 
     def test_push_is_false_where_there_is_no_memory(self):
         client = self.client(transport=ok)
@@ -2527,57 +2567,130 @@ class ThreadsTest(Life):
         gate.set()
         self.assertTrue(client.flush(TIMEOUT))
 
-    def built_by_one(self, idle=None):
-        """Two workers, one of which has found nothing while the other builds three
-        requests; the server holds on to what it gets. Returns it and how to go on."""
-        stub, go, real = self.stub(), threading.Event(), vwo_push._parts
-        client = self.client(stub, max_batch=1, timeout=10 * TIMEOUT)
+    def test_what_one_worker_has_gathered_wakes_one_that_parked_meanwhile(self):
+        """It looked while what was waiting had been taken, and was not yet ready."""
+        parked = vwo_push._taken_lock()
+
+        class Ready(collections.deque):
+            def append(self, batch):
+                if not self:
+                    sender.idle.append(parked)
+                super().append(batch)
+        client = self.client(transport=ok, max_batch=1, max_workers=1)
         sender = client._sender()
-        with sender.lock:  # or the first may be parked before the second is needed
+        sender.ready = Ready()
+        with sender.lock:  # the worker is started, and takes nothing until there are two
             for _ in range(2):
                 client.push("plan", "premium", "u")
-        until(lambda: len(sender.idle) == 2)
-        stub.take_all()
-        stub.gate.clear()
-
-        def parts(config, pushes):
-            go.wait(TIMEOUT)
-            return real(config, pushes)
-        patch = mock.patch.object(vwo_push, "_parts", parts)
-        patch.start()
-        self.addCleanup(patch.stop)
-        if idle is not None:
-            sender.idle = idle(sender, go)
-        with sender.lock:  # both are woken, and neither has taken anything
-            for _ in range(3):
-                client.push("plan", "premium", "u")
-        return client, stub, go
-
-    def assertBothSend(self, client, stub):
-        for _ in range(2):
-            stub.take()
-        stub.gate.set()
+        self.assertTrue(parked.acquire(timeout=TIMEOUT))
         self.assertTrue(client.flush(TIMEOUT))
 
-    def test_what_one_worker_has_built_wakes_the_one_that_parked_meanwhile(self):
-        client, stub, go = self.built_by_one()
-        until(lambda: len(client._sender().idle) == 1)
-        go.set()
-        self.assertBothSend(client, stub)
+    def test_a_start_that_is_interrupted_leaves_no_worker_too_many(self):
+        real = threading.Thread.start
+        for late in False, True:
+            gate, unstarted = threading.Event(), []
 
-    def test_what_one_worker_has_built_is_seen_by_the_one_that_is_about_to_park(self):
-        class Idle(collections.deque):
-            def __init__(self, sender, go):
-                super().__init__(sender.idle)
-                self.sender, self.go = sender, go
+            def start(thread):
+                unstarted.append(thread) if late else real(thread)
+                raise KeyboardInterrupt
+            client = self.client(transport=after(gate), max_workers=1, max_batch=1)
+            with mock.patch.object(threading.Thread, "start", start):
+                for _ in range(5):
+                    with contextlib.suppress(KeyboardInterrupt):
+                        client.push("plan", "premium", "u")
+            for thread in unstarted:  # they had been on their way all the same
+                real(thread)
+            self.assertEqual(len(unstarted), 5 * late)
+            until(lambda: len(workers()) == 1)
+            self.assertEqual(client._sender().workers, workers())
+            gate.set()
+            self.assertTrue(client.close(TIMEOUT))
+            until(lambda: not workers())
 
-            def append(self, lock):  # meanwhile the other one is done
-                if not self.go.is_set():
-                    self.go.set()
-                    until(lambda: len(self.sender.ready) == 2)
-                super().append(lock)
-        client, stub, _ = self.built_by_one(Idle)
-        self.assertBothSend(client, stub)
+    def test_what_a_flush_had_no_time_for_wakes_a_worker(self):
+        stub, parked = self.stub(), vwo_push._taken_lock()
+        stub.gate.clear()
+        client = self.client(stub)
+        with self.refusing("start"):
+            client.push("plan", "premium", "u")
+            client._sender().idle.append(parked)
+            self.assertIs(client.flush(0.05), False)
+        self.assertTrue(parked.acquire(timeout=TIMEOUT))
+        stub.gate.set()
+
+    def test_a_worker_at_its_end_sees_what_another_thread_has_given_back(self):
+        class Workers(list):
+            def remove(self, worker):
+                super().remove(worker)
+                if given:
+                    sender.ready.append(given.pop())
+        client = self.client(transport=ok)
+        sender = client._sender()
+        sender.workers = Workers()
+        sender.reserved.append(None)
+        sender.taken += 1
+        given = [vwo_push._Batch(0, [(0.0, "u", "plan", "premium")], 1)]
+        sender.batches += given
+        with mock.patch.object(vwo_push, "IDLE_SECONDS", 0.01):
+            client.push("plan", "premium", "u")
+            until(lambda: client.stats()["delivered"] == 2)
+
+    def test_a_dropped_client_is_remembered_while_a_push_is_in_nobodys_list(self):
+        class Waiting(collections.deque):
+            def popleft(self):
+                push = super().popleft()
+                sender.orphan()
+                known.append(sender in vwo_push._process().senders)
+                return push
+        known = []
+        client = self.client(transport=ok)
+        sender = client._sender()
+        sender.waiting = Waiting()
+        client.push("plan", "premium", "u")
+        until(lambda: known)
+        self.assertEqual(known, [True])
+        until(lambda: sender not in vwo_push._process().senders)
+
+    @unittest.skipIf(PYPY, "does not call the allocator that is replaced here")
+    def test_pushes_outlive_a_worker_that_is_out_of_memory(self):
+        def batch(*args):
+            if refused:
+                refused.pop()
+                raise MemoryError
+            return real(*args)
+        real, refused = vwo_push._Batch, [None]
+        for size in 1, 100:
+            del refused[1:]
+            refused.append(None)
+            client = self.client(transport=ok, max_batch=size)
+            with mock.patch.object(vwo_push, "_Batch", batch), mock.patch.object(
+                    threading, "excepthook", lambda *_: None, create=True), \
+                    mock.patch.object(sys, "stderr", io.StringIO()):
+                with client._sender().lock:
+                    for _ in range(3):
+                        client.push("plan", "premium", "u")
+                self.assertTrue(client.flush(TIMEOUT))
+            self.assertStats(client, delivered=3, pending=0)
+
+    def test_a_request_is_built_once_or_what_was_sent_of_it_would_be_sent_again(self):
+        entered, go, built = threading.Event(), threading.Event(), []
+
+        def parts(config, pushes):
+            built.append(pushes)
+            entered.set()
+            go.wait(TIMEOUT)
+            return real(config, pushes)
+        sender, real = self.client(transport=ok)._sender(), vwo_push._parts
+        batch = vwo_push._Batch(0, [(0.0, "u", "plan", "premium")], 1)
+        with mock.patch.object(vwo_push, "_parts", parts):
+            threads = [started(sender.build, batch)]
+            self.assertTrue(entered.wait(TIMEOUT))
+            threads.append(started(sender.build, batch))
+            until(lambda: is_inside(threads[1], "build"))
+            go.set()
+            for thread in threads:
+                thread.join(TIMEOUT)
+        self.assertEqual(len(built), 1)
 
     def refusing(self, method, times=10 ** 9):
         """A patch: the next *times* of our threads cannot be had, as in threading."""
@@ -2754,6 +2867,40 @@ class OnResultTest(Life):
                 client.push("plan", "premium", "u")
                 self.assertEqual(used.get(timeout=TIMEOUT / 2).error, error)
                 client.flush(TIMEOUT)
+
+    def test_a_flush_in_on_result_is_false_at_once_whoever_calls_that(self):
+        for call in "flush", "close":
+            gate, answers = threading.Event(), []
+            client = self.client(transport=after(gate), on_result=lambda _: (
+                answers.append(getattr(client, call)(None))))
+            for _ in range(3):
+                client.push("plan", "premium", "u")
+            closer = started(client.close, 0)  # settles them on its own thread
+            closer.join(TIMEOUT)
+            self.assertFalse(closer.is_alive())
+            self.assertEqual(answers, [False] * 3)
+            gate.set()
+
+    def test_ctrl_c_in_on_result_or_a_transport_ends_what_the_main_thread_does(self):
+        calls = []
+
+        def interrupted(*args):
+            calls.append(args)
+            if len(calls) == 1:
+                raise KeyboardInterrupt  # as Python's own handler does
+            return 200
+        for options in ({"transport": interrupted},
+                        {"transport": ok, "on_result": interrupted}):
+            del calls[:]
+            with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError):
+                client = self.client(**options)
+                for _ in range(3):
+                    client.push("plan", "premium", "u")
+                with self.assertRaises(KeyboardInterrupt):
+                    client.flush(TIMEOUT)
+                self.assertTrue(client.flush(TIMEOUT))
+            self.assertStats(client, delivered=3, pending=0)
+            self.assertEqual(len(calls), 3 if "on_result" in options else 2)
 
     def test_on_result_comes_once_for_every_push_although_it_raises(self):
         for error in (ValueError, SystemExit, KeyboardInterrupt):
@@ -3169,6 +3316,20 @@ signal.alarm(18)
     def fork(self, source, *args):
         return self.script(self.FORK + textwrap.dedent(source), *args,
                            flags=["-W", "ignore"])
+
+    def test_a_fork_in_a_callback_leaves_the_child_nothing_to_send(self):
+        stub = self.stub()
+        self.assertEnds(self.fork("""
+            pids = []
+            def on_result(result):
+                if not pids:
+                    pids.append(os.fork())  # the child, too, goes back to the worker
+            c = client(max_workers=1, max_batch=1, on_result=on_result)
+            push(c, range(10))
+            assert c.flush(10)
+            assert wait(*pids)
+            """, stub.url))
+        self.assertArrived(stub, range(10))
 
     def test_a_fork_neither_loses_nor_doubles_a_push(self):
         stubs = [self.stub(), self.stub()]
@@ -4134,6 +4295,27 @@ class KeepAliveTest(EdgeCase):
                 self.assertStats(client, delivered=3, requests=3, retries=0)
                 self.assertEqual(server.connections, connections)
 
+    def test_an_answer_is_read_to_its_end_before_the_next_request(self):
+        """Or the rest of it is taken for the next answer: of a map, or of a retry."""
+        def late(peer):
+            for status in statuses:
+                if not peer.read():
+                    break
+                peer.send(b"HTTP/1.1 %d X\r\nContent-Length: 4\r\n\r\n" % status)
+                self.assertTrue(heard.wait(TIMEOUT))
+                peer.send(b"body")
+        for statuses, dimensions in (([200] * 3, {"a": "1", "b": "2", "c": "3"}),
+                                     ([503, 503, 200], {"a": "1"})):
+            heard = threading.Event()
+            server = self.raw(late)
+            client, results = self.reporting(server, max_workers=1, max_batch=1)
+            self.hear(heard)
+            client.push(dimensions, "u-42")
+            self.assertTrue(client.flush(TIMEOUT))
+            self.assertStats(client, delivered=1, requests=3,
+                             retries=statuses.count(503))
+            self.assertEqual((server.connections, server.requests.qsize()), (1, 3))
+
     def test_an_answer_that_is_a_failure_leaves_the_connection_in_use(self):
         stub = self.stub(503, 404, 200)
         client = self.client(stub, max_workers=1)
@@ -4423,6 +4605,30 @@ class TlsCase(EdgeCase):
 
 class TlsTest(TlsCase):
     """https: verified always, kept alive, and never a hang."""
+
+    def test_an_answer_that_comes_before_the_body_is_sent_is_heard(self):
+        def too_large(peer):
+            peer.sock.recv(100)
+            peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        client = self.client(self.secure(too_large, always(OK)), max_batch=2000,
+                             max_workers=1, ssl_context=self.trusting)
+        value = "\u00e9" * 255
+        self.assertTrue(client.push({"%04d" % n: value for n in range(2000)}, "u-42"))
+        self.assertTrue(client.flush(TIMEOUT))
+        self.assertStats(client, delivered=1, requests=3, retries=0)
+
+    def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(self):
+        def twice(peer):  # the second one waits in OpenSSL, where no poll sees it
+            peer.read()
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: 7000\r\n\r\n"
+            size = io.DEFAULT_BUFFER_SIZE - len(head)
+            peer.send(head.replace(b"7000", b"%d" % size) + b"x" * size + OK)
+            peer.read()
+            peer.send(b"HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n")
+        server = self.secure(twice, always(OK))
+        client = self.client(server, ssl_context=self.trusting, max_workers=1)
+        self.deliver(client, 2)
+        self.assertEqual((server.connections, server.requests.qsize()), (2, 2))
 
     def test_pushes_in_a_row_share_one_tls_connection(self):
         server = self.secure()

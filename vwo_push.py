@@ -363,17 +363,21 @@ def _get_ends(config: _Config) -> Tuple[str, str]:
     return head, "&env=" + tail
 
 
-def _get_urls(config: _Config, push: _Push) -> List[Tuple[str, str]]:
-    """The URL of each dimension: what comes before its nonce, and what comes after."""
-    head = "%s&u=%s&sId=%d&random=" % (
-        config.get_head, _visitor(config, push[1]), push[0])
-    return [(head, config.get_tail + _tags(key, value).translate(_escapes))
-            for key, value in zip(push[2::2], push[3::2])]
+def _get_url(config: _Config, push: _Push, at: int = 2) -> Tuple[str, str]:
+    """The URL of a dimension: what comes before its nonce, and what comes after."""
+    return ("%s&u=%s&sId=%d&random=" % (
+        config.get_head, _visitor(config, push[1]), push[0]),
+        config.get_tail + _tags(push[at], push[at + 1]).translate(_escapes))
 
 
 def _get_request(config: _Config, url: Tuple[str, str], nonce: str) -> Request:
     """One dimension: GET /server-side/push."""
     return Request("GET", nonce.join(url), _headers(), None)
+
+
+def _get_request_of(config: _Config, payload: Tuple[_Push, int], nonce: str) -> Request:
+    """The same, of a map; built when it is sent: thousands of URLs take memory."""
+    return _get_request(config, _get_url(config, *payload), nonce)
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
@@ -439,10 +443,12 @@ def _parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
         push = pushes[0]
         if config.event_arch:
             return [(_event_request, push, (0,))]
-        if config.max_batch == 1 or len(push) == 4:
-            urls = _get_urls(config, push)
-            if config.max_batch == 1 or len(_NO_NONCE.join(urls[0])) <= MAX_URL_BYTES:
-                return [(_get_request, url, (0,)) for url in urls]
+        if len(push) == 4:
+            url = _get_url(config, push)
+            if config.max_batch == 1 or len(_NO_NONCE.join(url)) <= MAX_URL_BYTES:
+                return [(_get_request, url, (0,))]
+        if config.max_batch == 1:
+            return [(_get_request_of, (push, at), (0,)) for at in range(2, len(push), 2)]
     return _batch_parts(config, pushes)
 
 
@@ -726,7 +732,9 @@ class _Connection:
         wall, mono = self._used
         idle = max(time() - wall, self._seen - mono)  # a frozen monotonic clock may stop
         try:
-            if idle > IDLE_SECONDS or _ready(self._sock, False, 0):
+            # Bytes that nobody asked for would be taken for the next answer.
+            if idle > IDLE_SECONDS or _ready(self._sock, False, 0) or (
+                    self._endpoint.ssl_context is not None and self._sock.pending()):
                 self.close()
         except (OSError, ValueError):
             self.close()
@@ -816,7 +824,7 @@ class _Connection:
     def _exchange(self, request: Request) -> http.client.HTTPResponse:
         try:
             self._send_all(self._serialised(request))
-        except ConnectionError:
+        except OSError:  # of whatever kind; over TLS that depends on the Python
             pass  # a server may answer, 413 for one, and hang up before it has read it all
         self._answer = answer = self._receive(request.method)
         self._used = (time(), monotonic())
@@ -1053,6 +1061,8 @@ def _process() -> _Process:
         for other in list(_processes):
             inherited = None if other == pid else _processes.pop(other, None)
             for sender in inherited.senders if inherited else ():
+                # The fork may have been in a callback, which returns to a worker of it.
+                sender.swept, sender.lock = True, threading.RLock()
                 for connection in list(sender.connections):
                     connection.forget()
     return process
@@ -1131,6 +1141,12 @@ def _taken_lock() -> Any:
     lock = threading.Lock()
     lock.acquire()
     return lock
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Ctrl-C, which comes to the main thread only: elsewhere somebody has raised it."""
+    return isinstance(error, KeyboardInterrupt) and (
+        threading.current_thread() is threading.main_thread())
 
 
 def _snapshot(items: Deque[Any]) -> List[Any]:
@@ -1227,8 +1243,11 @@ class _Sender:
         return not self.swept or self.withdraw(push, size)
 
     def unreserve(self, size: int) -> None:
-        for _ in range(size):
-            self.reserved.popleft()
+        try:
+            for _ in range(size):
+                self.reserved.popleft()
+        except IndexError:  # a Ctrl-C within accept has taken one back already
+            pass
 
     def withdraw(self, push: _Push, size: int) -> bool:
         while True:
@@ -1280,16 +1299,24 @@ class _Sender:
         try:
             worker.start()
         except BaseException as error:  # no more threads to be had, or not at this time
-            if worker in self.workers:
-                self.workers.remove(worker)
+            with self.lock:  # after a Ctrl-C it may be running all the same: see enlist
+                if worker.ident is None and worker in self.workers:
+                    self.workers.remove(worker)
             if not isinstance(error, Exception):
-                raise  # Ctrl-C; it may have started all the same
+                raise
+
+    def enlist(self, worker: threading.Thread) -> bool:
+        """Is *worker* one of ours? Its start may have been interrupted half-way."""
+        with self.lock:
+            if worker not in self.workers and len(self.workers) < self.max_workers:
+                self.workers.append(worker)
+            return worker in self.workers
 
     # What the sending threads do: workers, and whoever flushes where there are none.
 
     def take(self) -> Optional[_Batch]:
         """Take what goes into one request; never wait for more."""
-        while True:  # once to build what is waiting, once to take the first of that
+        while True:  # once to gather what is waiting, once to take the first of that
             with self.lock:
                 if self.swept:
                     return None
@@ -1298,16 +1325,14 @@ class _Sender:
                 batches = self.gather()
             if not batches:
                 return None
+            for _ in batches[1:]:
+                if self.idle:
+                    self.wake()
             try:
                 for batch in batches:
                     self.build(batch)
             except Exception:  # out of memory: _deliver makes an outcome of it
                 pass
-            finally:
-                self.ready.extend(batches)
-            for _ in batches[1:]:
-                if self.idle:
-                    self.wake()  # it found nothing while we were building
 
     def gather(self) -> List[_Batch]:
         """Under the lock: make batches of what is waiting, each as much as goes into one
@@ -1320,22 +1345,27 @@ class _Sender:
         while self.waiting and room > 0:
             size = 0
             pushes: List[_Push] = []
-            while size < most and self.waiting:
-                more = _size(self.waiting[0])
-                if pushes and size + more > most:
-                    break
-                pushes.append(self.waiting.popleft())
-                size += more
-            batch = _Batch(self.taken, pushes, size)
+            try:
+                while size < most and self.waiting:
+                    more = _size(self.waiting[0])
+                    if pushes and size + more > most:
+                        break
+                    pushes.append(self.waiting.popleft())
+                    size += more
+                batch = _Batch(self.taken, pushes, size)
+                self.batches.append(batch)
+            except MemoryError:  # for later, then
+                self.waiting.extendleft(reversed(pushes))
+                raise
             self.taken += len(pushes)
-            self.batches.append(batch)
+            self.ready.append(batch)
             batches.append(batch)
             room -= size
         return batches
 
     def build(self, batch: _Batch) -> None:
-        if batch.parts is None:
-            with self.process.gate:
+        with self.process.gate:
+            if batch.parts is None:  # another thread may have done it, and be sending it
                 batch.parts = _parts(self.config, batch.pushes)
 
     def park(self) -> bool:
@@ -1396,8 +1426,8 @@ class _Sender:
             batch.claimed = True
         if error is not None:
             batch.note(batch.unsent(), None, error)
-        if self.config.on_result is not None:
-            self._report(batch, self.config.on_result)
+        interrupted = self.config.on_result is not None and self._report(
+            batch, self.config.on_result)
         lost = [index for index, outcome in enumerate(batch.outcomes) if outcome[1]]
         with self.lock:
             self.batches.remove(batch)
@@ -1415,16 +1445,30 @@ class _Sender:
             for _ in lost:
                 self.troubles.add(reason)
             _log(self.troubles, reason, "pushes not delivered", False)
+        if interrupted and not self.process.exiting:
+            raise KeyboardInterrupt
 
-    def _report(self, batch: _Batch, on_result: Callable[[PushResult], object]) -> None:
-        for push, outcome, attempts in zip(batch.pushes, batch.outcomes, batch.attempts):
-            status, error = outcome
-            try:
-                on_result(PushResult(
-                    push[1], _dimensions(push), error is None, status, error, attempts))
-            except BaseException:  # anybody's code: SystemExit must not end a worker
-                self.troubles.add("on_result raised")
-                _log(self.troubles, "on_result raised", "callback failed", False)
+    def _report(self, batch: _Batch, on_result: Callable[[PushResult], object]) -> bool:
+        """Call *on_result* with every push of *batch*. True: there was a Ctrl-C in it."""
+        interrupted = False
+        me = threading.get_ident()
+        served = me in self.serving
+        self.serving.add(me)  # a flush within would wait for what its caller settles
+        try:
+            for push, outcome, attempts in zip(
+                    batch.pushes, batch.outcomes, batch.attempts):
+                status, why = outcome
+                try:
+                    on_result(PushResult(push[1], _dimensions(push), why is None,
+                                         status, why, attempts))
+                except BaseException as error:  # SystemExit must not end a worker
+                    interrupted = interrupted or _is_interrupt(error)
+                    self.troubles.add("on_result raised")
+                    _log(self.troubles, "on_result raised", "callback failed", False)
+        finally:
+            if not served:
+                self.serving.discard(me)
+        return interrupted
 
     def _lose(self, index: int) -> None:
         """Under the lock: push number *index* is lost; somebody must be told."""
@@ -1446,22 +1490,26 @@ class _Sender:
         if threading.get_ident() in self.serving:
             return False  # in on_result: it would wait for itself
         window = _Window()
-        with self.lock:  # a signal handler may flush in the middle of this
-            window.lost = self.lost or any(other.lost for other in self.windows)
-            self.windows.append(window)
-            window.end = self.taken + len(self.waiting)
-            self.lost = False
         try:
+            with self.lock:  # a signal handler may flush in the middle of this
+                window.lost = self.lost or any(other.lost for other in self.windows)
+                self.windows.append(window)
+                window.end = self.taken + len(self.waiting)
+                self.lost = False
             patient = True
             while not self._wait_for(window, until, patient):
                 if monotonic() >= until:
                     return False
                 patient = False
             return not window.lost
+        except BaseException:  # Ctrl-C: what was lost is left to be told by the next one
+            self.lost = self.lost or window.lost
+            raise
         finally:
             with self.lock:
                 # Pushes that are still pending count in the flush after this one.
-                self.windows.remove(window)
+                if window in self.windows:
+                    self.windows.remove(window)
 
     def _wait_for(self, window: _Window, until: float, patient: bool) -> bool:
         """Wait for a slice of time. True: every push of *window* is settled."""
@@ -1541,7 +1589,7 @@ class _Sender:
 
     def retire(self) -> None:
         """Forget this sender once there is nothing that its exit could still do."""
-        if (self.orphaned or self.swept) and not (self.waiting or self.batches):
+        if (self.orphaned or self.swept) and not self.reserved:
             self.process.senders.discard(self)
 
     def stats(self) -> Dict[str, int]:
@@ -1562,7 +1610,7 @@ class _Sender:
 def _work(sender: _Sender) -> None:
     """What a worker thread runs."""
     me, leaving = threading.current_thread(), sender.process.leaving
-    while True:
+    while sender.enlist(me):
         try:
             _serve(sender, None)
         finally:
@@ -1571,7 +1619,8 @@ def _work(sender: _Sender) -> None:
                 sender.workers.remove(me)
         # Looked at once more after it was taken off the list, or a push that saw it
         # there and started nobody is lost.
-        if not sender.waiting or sender.swept or not sender.hiring.acquire(False):
+        if (not (sender.waiting or sender.ready) or sender.swept
+                or not sender.hiring.acquire(False)):
             break
         try:
             if len(sender.workers) >= sender.max_workers:
@@ -1631,6 +1680,8 @@ def _deliver(sender: _Sender, batch: _Batch, connection: _Connection,
             sender.settle(batch)
         elif not batch.claimed:  # out of time, or interrupted from the keyboard
             sender.ready.append(batch)
+            if sender.idle:
+                sender.wake()
 
 
 def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
@@ -1644,6 +1695,7 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
     outcome: Tuple[Optional[int], Optional[str]] = (None, "timeout")
     ready = 0.0
     while batch.tries < config.max_attempts:
+        connection.tidy()  # or the rest of the answer before is read as the next one
         if not sender.pause(batch, ready, last):
             return None
         sender.count_try(batch, members)
@@ -1678,7 +1730,9 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
     else:
         try:
             result: Any = config.transport(request, seconds)
-        except BaseException:  # anybody's code
+        except BaseException as error:  # anybody's code
+            if _is_interrupt(error):
+                raise
             raise _Failure("transport") from None
         if not isinstance(result, int):
             raise _Failure("transport", False)
