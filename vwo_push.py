@@ -905,10 +905,11 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
 #   state of a _Sender       written by                      guard
 #   ----------------------   -----------------------------   --------------------------
 #   waiting, reserved        push; take, settle, sweep       atomic deque calls
-#   ready                    take, _deliver                  atomic deque calls
+#   ready                    gather, take, _deliver          atomic deque calls
 #   idle, sleepers           the thread that sleeps; push    atomic deque calls
-#   workers                  hire, a worker that ends        hiring
-#   serving, connections     the thread that sends           atomic set calls
+#   workers                  hire; a worker that starts or   hiring; lock, where a start
+#                              ends                             was interrupted
+#   serving, connections     the thread that sends, reports  atomic set calls
 #   taken, batches           take, settle, sweep             lock
 #   windows, lost            flush, settle                   lock
 #   delivered, failed,       the threads that send           lock
@@ -1503,7 +1504,8 @@ class _Sender:
                 patient = False
             return not window.lost
         except BaseException:  # Ctrl-C: what was lost is left to be told by the next one
-            self.lost = self.lost or window.lost
+            with self.lock:
+                self.lost = self.lost or window.lost
             raise
         finally:
             with self.lock:
