@@ -53,7 +53,7 @@ from os import getpid
 from time import monotonic, time
 
 __all__ = ["Client", "PushResult", "Request", "fetch_settings", "visitor_uuid"]
-__version__ = "1.0.0"
+__version__ = "1.0.1"
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing costs 5-10 ms
 if TYPE_CHECKING:
