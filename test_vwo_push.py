@@ -2767,7 +2767,8 @@ class ThreadsTest(Life):
         def push(frames):
             return push(frames - 1) if frames else client.push("plan", "premium", "u")
         answers = []
-        with self.refusing("start"):  # so each of them tries to hire
+        quiet = mock.patch.object(logging.getLogger("vwo_push"), "disabled", True)
+        with quiet, self.refusing("start"):  # so each of them tries to hire
             for frames in range(sys.getrecursionlimit()):
                 try:
                     answers.append(push(frames))
@@ -5538,6 +5539,14 @@ class FormatTest(CommandCase):
         self.assertSummary(ran, 1, 3, 0, 3, 0)
         self.assertIn("cannot be read after row 3: Input/output error", ran.err)
         self.assertEqual(self.read("rejects").count(b"http 400"), 3)
+
+    def test_rows_that_are_kept_nowhere_are_not_lost_in_silence(self):
+        rows = self.file(long_rows(1, 2))
+        ran = self.send(self.stub(400), "--from", rows)
+        self.assertSummary(ran, 1, 2, 0, 2, 0)
+        self.assertIn("--rejects FILE", ran.err)
+        ran = self.backfill(self.stub(400), long_rows(1, 2))
+        self.assertNotIn("--rejects FILE", ran.err)
 
     def test_no_row_is_no_error(self):
         """The rejects of a run that had none, fed back."""

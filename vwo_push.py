@@ -5,8 +5,8 @@
     import vwo_push
 
     client = vwo_push.Client(account_id=123456, sdk_key="your SDK key")
-    client.push("plan", "premium", "user-42")                    # True, in a microsecond
-    client.push({"plan": "premium", "country": "IN"}, "user-42")  # several, all or nothing
+    client.push("plan", "premium", "user-42")                     # True, at once
+    client.push({"plan": "premium", "country": "IN"}, "user-43")  # several, all or nothing
     client.flush(timeout=2.0)                                    # True: VWO has them all
 
 One file, standard library only, CPython 3.7 and later, PyPy 3.9 and later. Copy it
@@ -23,7 +23,7 @@ What it promises:
 
 What it does not promise: pushes live in memory. Those that are pending when the
 process is killed, or when the time for its exit is over, are gone. Call `flush` before
-a Lambda handler returns.
+a Lambda handler returns. And they may arrive in another order than they were made.
 
 How the file is laid out, and the way of one push through it::
 
@@ -929,7 +929,8 @@ class PushResult(_PushResult):
     user_id and dimensions (a dict) are the caller's own. delivered is True where VWO
     answered 2xx to all of it. status is the last HTTP status (int) or None. error is
     None, or one of "timeout", "connection", "tls", "proxy", "http" (a status that is
-    not 2xx), "response" (not HTTP), "transport" (a custom one raised), "closed", "exit".
+    not 2xx), "response" (not HTTP), "transport" (a custom one raised, or returned no int),
+    "closed", "exit".
     attempts is the most that any one request with this push took. The `repr` leaves out
     what is personal.
     """
@@ -1947,6 +1948,8 @@ class Client:
     def push(*args: Any, **kwargs: Any) -> bool:
         """Tag a user: ``push(key, value, user_id)`` or ``push(map, user_id)``.
 
+        By name they are custom_dimension_key, custom_dimension_value, user_id and
+        custom_dimension_map.
         Keys and values are non-empty str of at most 255 code points; *user_id* is the
         non-empty str that was given to activate or get_variation_name. A map is taken
         whole or not at all, and is one push. Nothing is trimmed or converted.
@@ -1993,7 +1996,7 @@ class Client:
         return self._sender().flush(_until(timeout))
 
     def close(self, timeout: Optional[float] = 2.0) -> bool:
-        """Refuse new pushes, flush, and settle what is left as "closed".
+        """Refuse new pushes and flush; what is left then fails with error "closed".
 
         Returns what the flush did. Ends the threads. Can be called again. From
         `on_result` it only refuses new pushes, and returns False at once.
@@ -2304,7 +2307,8 @@ class _CsvRows:
         self._extra = header[-1:] == [_ERROR]
         self.header = header[:-1] if self._extra else header
         if "user_id" not in self.header:
-            raise _Unusable("no column user_id in the header (is it comma-separated?)")
+            raise _Unusable("the first line is neither a JSON object nor a comma-separated "
+                            "header with user_id")
         if len(set(self.header)) < len(self.header):
             raise _Unusable("a column comes twice in the header")
         if len(self.header) < 2:
@@ -2594,6 +2598,8 @@ def _summary(args: Any, backfill: _Backfill) -> int:
     if not args.dry_run:
         _say("read %d, delivered %d, rejected %d, skipped %d" % (
             backfill.read, backfill.delivered, backfill.rejected, backfill.skipped))
+        if backfill.rejected and args.rejects is None:
+            _complain("--rejects FILE would have kept the rows that were rejected")
     if backfill.trouble is not None:
         _complain(backfill.trouble)
     if backfill.interrupts:
@@ -2681,11 +2687,11 @@ def _demo() -> int:
             delivered &= client.flush(10)
             events.push("plan", "premium", "user-8")
             delivered &= events.flush(10)
-            stats = client.stats()
+            stats = [json.dumps(each.stats()) for each in (client, events)]
         server.shutdown()
     for text in arrived:
         _say(text)
-    _say("\nstats: %s" % json.dumps(stats))
+    _say("\nstats: %s\nstats of the other client, with event_arch: %s" % tuple(stats))
     return 0 if delivered else 1
 
 
