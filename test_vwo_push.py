@@ -12,6 +12,7 @@ import contextlib
 import copy
 import email.utils
 import errno
+import fractions
 import gc
 import http.server
 import inspect
@@ -2069,15 +2070,18 @@ class FlushTest(Life):
     def test_a_flush_that_is_interrupted_leaves_what_was_lost_to_the_next_one(self):
         class Windows(list):
             def append(self, window):
-                super().append(window)
+                if late:
+                    super().append(window)
                 raise KeyboardInterrupt
         client = self.client(self.stub(400, 200), max_batch=1)
         client.push("plan", "premium", "u")
         until(lambda: client.stats()["failed"])
         sender = client._sender()
-        for broken in (mock.patch.object(sender, "windows", Windows()),
-                       mock.patch.object(vwo_push._Sender, "_wait_for",
-                                         side_effect=KeyboardInterrupt)):
+        for late, broken in (
+                (False, mock.patch.object(sender, "windows", Windows())),
+                (True, mock.patch.object(sender, "windows", Windows())),
+                (True, mock.patch.object(vwo_push._Sender, "_wait_for",
+                                         side_effect=KeyboardInterrupt))):
             with broken, self.assertRaises(KeyboardInterrupt):
                 client.flush(TIMEOUT)
         self.assertIs(client.flush(TIMEOUT), False)
@@ -2089,9 +2093,11 @@ class FlushTest(Life):
         for wrong in float("nan"), "1", b"1", [], 1j, object():
             for call in client.flush, client.close:
                 with self.subTest(wrong=wrong), \
-                        self.assertRaisesRegex(TypeError, "timeout"):
+                        self.assertRaisesRegex((TypeError, ValueError), "timeout"):
                     call(wrong)
-        for right in None, 10 ** 400, float("inf"), -1, 0, -float("inf"):
+        self.assertFalse(client._closed)  # which a forked child would go by
+        for right in (None, 10 ** 400, -10 ** 400, float("inf"), -1, 0, -float("inf"),
+                      fractions.Fraction(1, 2)):
             self.assertTrue(client.push("plan", "premium", "u"))
             client.flush(right)
         self.assertTrue(client.close(TIMEOUT))
@@ -2297,6 +2303,27 @@ class InterleavingTest(Life):
         self.assertEqual(len(threads), 1)
         self.assertEqual(len(sender.reserved), 0)
         self.assertStats(client, delivered=4)
+
+    def test_an_interrupted_push_does_not_let_a_dropped_client_be_forgotten(self):
+        gate = threading.Event()
+        client, sender = self.inner(transport=after(gate))
+        client.push("plan", "premium", "u")
+        until(lambda: sender.batches)
+        sender.unreserve(1)  # as an interrupt right after another push had been queued
+        sender.orphan()
+        self.assertIn(sender, vwo_push._process().senders)
+        gate.set()
+        self.assertTrue(self.results.get(timeout=TIMEOUT).delivered)
+
+    def test_a_worker_that_is_listed_beyond_max_workers_does_not_work(self):
+        client, sender = self.inner()
+        first, second = threading.Thread(), threading.Thread()
+        self.assertTrue(sender.enlist(first))
+        sender.workers.append(second)  # as hire, which had looked before that
+        self.assertFalse(sender.enlist(second))
+        self.assertTrue(sender.enlist(first))
+        self.assertEqual(sender.workers, [first])
+        del sender.workers[:]
 
     def test_a_push_within_a_push_cannot_pass_max_pending(self):
         gate = threading.Event()
@@ -2614,7 +2641,7 @@ class ThreadsTest(Life):
         with self.refusing("start"):
             client.push("plan", "premium", "u")
             client._sender().idle.append(parked)
-            self.assertIs(client.flush(0.05), False)
+            self.assertIs(client.flush(0.3), False)
         self.assertTrue(parked.acquire(timeout=TIMEOUT))
         stub.gate.set()
 
@@ -2815,9 +2842,8 @@ class ThreadsTest(Life):
         client = self.client(stub, max_attempts=2, on_result=results.append)
         with self.refusing("start"):
             client.push("plan", "premium", "u")
-            for _ in range(2):
-                self.assertIs(client.flush(0.02), False)
-                self.assertStats(client, pending=1)
+            until(lambda: client.flush(0.02) or client.stats()["requests"] == 2)
+            self.assertStats(client, pending=1)
             self.assertIs(client.flush(TIMEOUT), False)
             self.assertEqual([result[2:] for result in results],
                              [(False, None, "timeout", 2)])
@@ -2902,6 +2928,22 @@ class OnResultTest(Life):
                 self.assertTrue(client.flush(TIMEOUT))
             self.assertStats(client, delivered=3, pending=0)
             self.assertEqual(len(calls), 3 if "on_result" in options else 2)
+
+    def test_ctrl_c_in_on_result_during_a_close_is_raised_when_all_is_settled(self):
+        gate, errors = threading.Event(), []
+
+        def on_result(result):
+            errors.append(result.error)
+            raise KeyboardInterrupt
+        client = self.client(transport=after(gate), max_batch=1, on_result=on_result)
+        for _ in range(5):
+            client.push("plan", "premium", "u")
+        with self.assertRaises(KeyboardInterrupt):
+            client.close(0)
+        self.assertEqual(errors, ["closed"] * 5)
+        self.assertStats(client, failed=5, pending=0)
+        gate.set()
+        until(lambda: not workers())
 
     def test_on_result_comes_once_for_every_push_although_it_raises(self):
         for error in (ValueError, SystemExit, KeyboardInterrupt):
@@ -3260,6 +3302,17 @@ class ExitTest(Life):
             """, stub.url), "exit exit exit")
 
     @unittest.skipIf(os.name == "nt", "POSIX signals")
+    def test_ctrl_c_in_on_result_settles_the_rest_without_a_word(self):
+        self.assertEnds(self.script("""
+            def on_result(result):
+                os.write(1, result.error.encode() + b" ")
+                raise KeyboardInterrupt
+            stuck = threading.Event()
+            mine = client(transport=lambda *_: stuck.wait() and 200, exit_timeout=0,
+                          max_batch=1, on_result=on_result)
+            push(mine, range(3))
+            """), "exit exit exit")
+
     def test_sigterm_is_left_alone_and_the_recipe_delivers(self):
         stub = self.stub()
         stub.gate.clear()
@@ -3318,16 +3371,43 @@ signal.alarm(18)
         return self.script(self.FORK + textwrap.dedent(source), *args,
                            flags=["-W", "ignore"])
 
-    def test_a_fork_in_a_callback_leaves_the_child_nothing_to_send(self):
-        stub = self.stub()
+    def test_a_fork_in_a_callback_of_a_flush_returns_from_that_in_the_child(self):
         self.assertEnds(self.fork("""
-            pids = []
             def on_result(result):
                 if not pids:
-                    pids.append(os.fork())  # the child, too, goes back to the worker
+                    pids.append(os.fork())
+            pids = []
+            def start(self):
+                raise RuntimeError("can't start new thread")
+            threading.Thread.start = start
+            c = client(transport=lambda *_: 200, max_batch=1, on_result=on_result)
+            push(c, range(3))
+            delivered = c.flush(None)
+            if not pids[0]:
+                os._exit(delivered)  # the child was to deliver nothing
+            assert delivered and wait(*pids)
+            """))
+
+    def test_a_fork_in_a_callback_leaves_the_child_nothing_to_send(self):
+        stub = self.stub(400, 200)
+        self.assertEnds(self.fork("""
+            def on_result(result):
+                if pids:
+                    return
+                held, done = threading.Event(), threading.Event()
+                def hold():
+                    with sender.lock:
+                        held.set()
+                        done.wait()
+                threading.Thread(target=hold, daemon=True).start()
+                held.wait()
+                pids.append(os.fork())  # the child, too, goes back to the worker
+                done.set()
+            pids = []
             c = client(max_workers=1, max_batch=1, on_result=on_result)
+            sender = c._sender()
             push(c, range(10))
-            assert c.flush(10)
+            assert not c.flush(10)
             assert wait(*pids)
             """, stub.url))
         self.assertArrived(stub, range(10))
@@ -4622,7 +4702,7 @@ class TlsTest(TlsCase):
         def twice(peer):  # the second one waits in OpenSSL, where no poll sees it
             peer.read()
             head = b"HTTP/1.1 200 OK\r\nContent-Length: 7000\r\n\r\n"
-            size = io.DEFAULT_BUFFER_SIZE - len(head)
+            size = 8192 - len(head)  # our buffer is full at the end of the first
             peer.send(head.replace(b"7000", b"%d" % size) + b"x" * size + OK)
             peer.read()
             peer.send(b"HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n")
@@ -5522,8 +5602,6 @@ class FormatTest(CommandCase):
 
     def test_an_input_that_breaks_off_is_settled_and_said(self):
         class Broken(io.RawIOBase):
-            pieces = [long_rows(1, 2, 3).encode()]
-
             def readable(self):
                 return True
 
@@ -5532,13 +5610,15 @@ class FormatTest(CommandCase):
                     raise OSError(errno.EIO, "Input/output error")
                 buffer[:len(self.pieces[0])] = self.pieces[0]
                 return len(self.pieces.pop())
-        stub = self.stub(400)
-        with mock.patch.object(vwo_push, "_open_source",
-                               lambda name: io.BufferedReader(Broken())):
-            ran = self.send(stub, "--from", "-", "--rejects", self.path("rejects"))
-        self.assertSummary(ran, 1, 3, 0, 3, 0)
-        self.assertIn("cannot be read after row 3: Input/output error", ran.err)
-        self.assertEqual(self.read("rejects").count(b"http 400"), 3)
+        for status, rejected in (400, 3), (200, 0):
+            Broken.pieces = [long_rows(1, 2, 3).encode()]
+            with mock.patch.object(vwo_push, "_open_source",
+                                   lambda name: io.BufferedReader(Broken())):
+                ran = self.send(self.stub(status), "--from", "-",
+                                "--rejects", self.path(str(status)))
+            self.assertSummary(ran, 1, 3, 3 - rejected, rejected, 0)
+            self.assertIn("cannot be read after row 3: Input/output error", ran.err)
+            self.assertEqual(self.read(str(status)).count(b"http 400"), rejected)
 
     def test_rows_that_are_kept_nowhere_are_not_lost_in_silence(self):
         rows = self.file(long_rows(1, 2))

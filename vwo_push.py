@@ -176,13 +176,15 @@ def _text(name: str, value: Any) -> str:
 
 def _digits(account_id: Any) -> str:
     """Return *account_id* as it is written; "" where that is no decimal number."""
-    if type(account_id) is not int and not issubclass(type(account_id), str):
+    if type(account_id) is int:
+        try:
+            text = str(account_id)
+        except ValueError:  # Python refuses to write out thousands of digits
+            return ""
+    elif issubclass(type(account_id), str):
+        text = _text("account_id", account_id)
+    else:
         raise TypeError("account_id must be an int or a decimal str")
-    try:
-        text = str(account_id) if type(account_id) is int else _text(
-            "account_id", account_id)
-    except ValueError:  # Python refuses to write out an int of thousands of digits
-        return ""
     return text if text.isascii() and text.isdigit() else ""
 
 
@@ -364,7 +366,7 @@ def _get_ends(config: _Config) -> Tuple[str, str]:
 
 
 def _get_url(config: _Config, push: _Push, at: int = 2) -> Tuple[str, str]:
-    """The URL of a dimension: what comes before its nonce, and what comes after."""
+    """The URL of the dimension whose key is push[at], in two: its nonce goes between."""
     return ("%s&u=%s&sId=%d&random=" % (
         config.get_head, _visitor(config, push[1]), push[0]),
         config.get_tail + _tags(push[at], push[at + 1]).translate(_escapes))
@@ -855,7 +857,7 @@ class _Connection:
         return self._file
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
-        self._file = _Buffer(_Answer(self))
+        self._file = _Buffer(_Answer(self), 8192)  # the default is 16 times that on 3.15
         this: Any = self  # quacks like the socket that HTTPResponse asks for
         while True:
             answer = http.client.HTTPResponse(this, method=method)
@@ -907,8 +909,8 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
 #   waiting, reserved        push; take, settle, sweep       atomic deque calls
 #   ready                    gather, take, _deliver          atomic deque calls
 #   idle, sleepers           the thread that sleeps; push    atomic deque calls
-#   workers                  hire; a worker that starts or   hiring; lock, where a start
-#                              ends                             was interrupted
+#   workers                  hire; a worker that starts or   hiring to add one, lock to
+#                              ends                             remove one
 #   serving, connections     the thread that sends, reports  atomic set calls
 #   taken, batches           take, settle, sweep             lock
 #   windows, lost            flush, settle                   lock
@@ -1032,8 +1034,8 @@ class _Process:
     """What one process keeps for all its clients; a forked child makes its own.
 
     gate is held by a fork, and around whatever it must not cut in two, because locks of
-    its own would stay taken in the child: every OpenSSL call, none of which waits,
-    and urllib.parse.quote, which has a lock on PyPy.
+    its own would stay taken in the child: every OpenSSL call that takes one, none of
+    which waits, and urllib.parse.quote, which has a lock on PyPy.
     """
 
     __slots__ = ("senders", "gate", "exiting", "watched", "leaving", "__weakref__")
@@ -1063,10 +1065,7 @@ def _process() -> _Process:
         for other in list(_processes):
             inherited = None if other == pid else _processes.pop(other, None)
             for sender in inherited.senders if inherited else ():
-                # The fork may have been in a callback, which returns to a worker of it.
-                sender.swept, sender.lock = True, threading.RLock()
-                for connection in list(sender.connections):
-                    connection.forget()
+                sender.disown()
     return process
 
 
@@ -1099,7 +1098,7 @@ class _Batch:
         self.pushes = pushes
         self.size = size  # in dimensions
         self.parts: Optional[List[_Part]] = None  # what is left to send
-        self.tries = 0  # of the first of these
+        self.tries = 0  # so far, of the first of parts
         self.attempts = [0] * len(pushes)
         self.outcomes: List[Tuple[Optional[int], Optional[str]]] = (
             [(None, None)] * len(pushes))
@@ -1146,7 +1145,7 @@ def _taken_lock() -> Any:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Ctrl-C, which comes to the main thread only: elsewhere somebody has raised it."""
+    """A real Ctrl-C comes to the main thread only. Elsewhere some code has raised it."""
     return isinstance(error, KeyboardInterrupt) and (
         threading.current_thread() is threading.main_thread())
 
@@ -1275,10 +1274,11 @@ class _Sender:
             pass  # looks at what is waiting before it parks again
 
     def hire(self) -> bool:
-        """Start a worker if there may be one more; False: another thread is just at it.
+        """Start a worker if there may be one more. False: somebody is just at it, perhaps
+        this very thread, under a signal handler.
 
-        Never raises, never waits for a lock: where no thread can be had the pushes stay
-        for a later push, flush or exit.
+        Never waits for a lock. Where no thread can be had the pushes stay for a later
+        push, flush or exit.
         """
         if not self.hiring.acquire(False):
             return False
@@ -1308,11 +1308,15 @@ class _Sender:
                 raise
 
     def enlist(self, worker: threading.Thread) -> bool:
-        """Is *worker* one of ours? Its start may have been interrupted half-way."""
+        """List *worker*, unless there are enough. True: it may work. hire has listed it
+        already, but where its start was interrupted half-way."""
         with self.lock:
-            if worker not in self.workers and len(self.workers) < self.max_workers:
+            if worker not in self.workers:
                 self.workers.append(worker)
-            return worker in self.workers
+            if worker in self.workers[:self.max_workers]:
+                return True
+            self.workers.remove(worker)
+            return False
 
     # What the sending threads do: workers, and whoever flushes where there are none.
 
@@ -1342,9 +1346,8 @@ class _Sender:
         take a third of the time that they take one by one between waits for the server.
         """
         most = self.config.max_batch
-        room = BUILT_AHEAD if most == 1 else 1
         batches: List[_Batch] = []
-        while self.waiting and room > 0:
+        while self.waiting and len(batches) < (BUILT_AHEAD if most == 1 else 1):
             size = 0
             pushes: List[_Push] = []
             try:
@@ -1362,7 +1365,6 @@ class _Sender:
             self.taken += len(pushes)
             self.ready.append(batch)
             batches.append(batch)
-            room -= size
         return batches
 
     def build(self, batch: _Batch) -> None:
@@ -1414,7 +1416,8 @@ class _Sender:
                 batch.attempts[index] = batch.tries
 
     def hold(self, seconds: float) -> None:
-        """The server asked for quiet: all threads keep it, none at the same instant."""
+        """The server asked for quiet. All threads keep it; processes part by up to a
+        tenth of it, below the limit."""
         seconds *= random.SystemRandom().uniform(1.0, 1.1)
         until = monotonic() + min(seconds, MAX_RETRY_AFTER_SECONDS)
         with self.lock:
@@ -1447,7 +1450,7 @@ class _Sender:
             for _ in lost:
                 self.troubles.add(reason)
             _log(self.troubles, reason, "pushes not delivered", False)
-        if interrupted and not self.process.exiting:
+        if interrupted:
             raise KeyboardInterrupt
 
     def _report(self, batch: _Batch, on_result: Callable[[PushResult], object]) -> bool:
@@ -1485,6 +1488,18 @@ class _Sender:
             end = min(end, self.taken)  # a push that was counted may have been withdrawn
         return self.taken >= end and all(batch.first >= end for batch in self.batches)
 
+    def disown(self) -> None:
+        """In a forked child: all of this is the parent's.
+
+        The fork may have been in a callback, which returns into the midst of this here:
+        it finds no lock taken, and nothing left to do.
+        """
+        self.swept = True
+        self.lock = threading.RLock()
+        self.refusals, self.troubles = _Notices(self.lock), _Notices(self.lock)
+        for connection in list(self.connections):
+            connection.forget()
+
     # What flush, close and exit do.
 
     def flush(self, until: float) -> bool:
@@ -1500,8 +1515,8 @@ class _Sender:
                 self.lost = False
             patient = True
             while not self._wait_for(window, until, patient):
-                if monotonic() >= until:
-                    return False
+                if monotonic() >= until or self.pid != getpid():
+                    return False  # or forked, in a callback: see disown
                 patient = False
             return not window.lost
         except BaseException:  # Ctrl-C: what was lost is left to be told by the next one
@@ -1541,8 +1556,9 @@ class _Sender:
         finally:
             self.draining.release()
 
-    def sweep(self, error: str) -> None:
-        """Settle whatever is not settled yet. From here on nothing is sent."""
+    def sweep(self, error: str) -> bool:
+        """Settle whatever is not settled yet. From here on nothing is sent. True: there
+        was a Ctrl-C meanwhile."""
         rest: List[_Push] = []
         with self.lock:
             self.swept = True
@@ -1555,8 +1571,13 @@ class _Sender:
                 self.batches.append(_Batch(self.taken, rest, sum(map(_size, rest))))
                 self.taken += len(rest)
             left = list(self.batches)
+        interrupted = False
         for batch in left:
-            self.settle(batch, error)
+            try:
+                self.settle(batch, error)
+            except KeyboardInterrupt:
+                interrupted = True
+        return interrupted
 
     def stop(self, until: float) -> None:
         """Wake the workers, end what they wait for, and join them until *until*."""
@@ -1577,9 +1598,11 @@ class _Sender:
             self.orphan()  # in on_result: what is pending is sent, then the workers end
             return False
         delivered = self.flush(until)
-        self.sweep("closed")
+        interrupted = self.sweep("closed")
         self.stop(monotonic() + JOIN_SECONDS)
         self.retire()
+        if interrupted:
+            raise KeyboardInterrupt
         return delivered
 
     def orphan(self) -> None:
@@ -1592,7 +1615,8 @@ class _Sender:
 
     def retire(self) -> None:
         """Forget this sender once there is nothing that its exit could still do."""
-        if (self.orphaned or self.swept) and not self.reserved:
+        if (self.orphaned or self.swept) and not (
+                self.reserved or self.waiting or self.batches):
             self.process.senders.discard(self)
 
     def stats(self) -> Dict[str, int]:
@@ -1618,8 +1642,9 @@ def _work(sender: _Sender) -> None:
             _serve(sender, None)
         finally:
             leaving.append(me)  # first: a stop in between has to find it
-            if me in sender.workers:
-                sender.workers.remove(me)
+            with sender.lock:  # without a GIL, a look at a list that shrinks may miss
+                if me in sender.workers:
+                    sender.workers.remove(me)
         # Looked at once more after it was taken off the list, or a push that saw it
         # there and started nobody is lost.
         if (not (sender.waiting or sender.ready) or sender.swept
@@ -1694,7 +1719,7 @@ def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
     config = sender.config
     build, payload, members = part
     last = float("inf") if until is None else until
-    # What remains to be said where flushes of too little time cut off every attempt.
+    # Where every try was cut off, by flushes of too little time.
     outcome: Tuple[Optional[int], Optional[str]] = (None, "timeout")
     ready = 0.0
     while batch.tries < config.max_attempts:
@@ -1844,9 +1869,13 @@ def _until(timeout: Any) -> float:
     """The monotonic time at which *timeout* is over; None never is."""
     if timeout is None:
         return float("inf")
-    if not isinstance(timeout, (int, float)) or timeout != timeout:
-        raise TypeError("timeout must be a number of seconds, or None")
-    return monotonic() + min(timeout, sys.maxsize)
+    try:
+        seconds = float(min(max(timeout, 0), sys.maxsize))
+    except TypeError:
+        raise TypeError("timeout must be a number of seconds, or None") from None
+    if seconds != seconds:
+        raise ValueError("timeout must be a number of seconds, or None")
+    return monotonic() + seconds
 
 
 class Client:
@@ -2001,8 +2030,9 @@ class Client:
         Returns what the flush did. Ends the threads. Can be called again. From
         `on_result` it only refuses new pushes, and returns False at once.
         """
+        until = _until(timeout)
         self._closed = True
-        return self._sender().close(_until(timeout))
+        return self._sender().close(until)
 
     def stats(self) -> Dict[str, int]:
         """Return counts since the client was made, or this process forked.
@@ -2196,6 +2226,13 @@ def _parse(argv: Optional[Sequence[str]]) -> Any:
             _complain(message + "; see --help")
             self.exit(2)
 
+    class Show(argparse.Action):
+        """Prints. argparse does that, too, but may not notice a closed pipe."""
+
+        def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+            _print(self.const or parser.format_help(), sys.stdout)
+            parser.exit()
+
     parser = Parser(
         prog="vwo_push", description="Tag users with custom dimensions in VWO.",
         epilog=_USAGE, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -2214,13 +2251,10 @@ def _parse(argv: Optional[Sequence[str]]) -> Any:
     add("--event-arch", action="store_true", help="the account uses events architecture")
     add("--base-url", metavar="URL", help="default: " + BASE_URL)
     add("--timeout", type=float, metavar="SECONDS", help="for one attempt, default 5")
-    add("--version", action="store_true", help="print it and exit")
-    add("-h", "--help", action="store_true", help="print this and exit")
+    add("--version", action=Show, nargs=0, const="vwo_push %s\n" % __version__,
+        help="print it and exit")
+    add("-h", "--help", action=Show, nargs=0, help="print this and exit")
     args = parser.parse_args(argv)
-    if args.help or args.version:  # not by argparse, which may not notice a closed pipe
-        _print(parser.format_help() if args.help else "vwo_push %s\n" % __version__,
-               sys.stdout)
-        parser.exit()
     forms = args.demo + (args.source is not None) + bool(args.push)
     if forms != 1:
         parser.error("give KEY VALUE USER_ID, or --from FILE, or --demo")
@@ -2487,8 +2521,9 @@ class _Backfill:
             except KeyboardInterrupt:
                 break
             except OSError as error:
+                self._reading = False
                 self.trouble = "the input cannot be read after row %d: %s" % (
-                    self.read, error.strerror)
+                    self.read, error.strerror or error)
                 break
             finally:
                 self._reading = False
@@ -2556,7 +2591,7 @@ class _Backfill:
                 self._cannot_reject(error)
 
     def _cannot_reject(self, error: Exception) -> None:
-        self.trouble = "the rejects cannot be written: %s" % error
+        self.trouble = self.trouble or "the rejects cannot be written: %s" % error
 
 
 def _push_many(args: Any, options: Dict[str, Any]) -> int:
