@@ -3375,7 +3375,7 @@ signal.alarm(18)
         self.assertEnds(self.fork("""
             def on_result(result):
                 if not pids:
-                    pids.append(os.fork())
+                    pids.append(os.fork() or signal.alarm(15))
             pids = []
             def start(self):
                 raise RuntimeError("can't start new thread")
@@ -3401,7 +3401,8 @@ signal.alarm(18)
                         done.wait()
                 threading.Thread(target=hold, daemon=True).start()
                 held.wait()
-                pids.append(os.fork())  # the child, too, goes back to the worker
+                # The child, too, goes back to the worker.
+                pids.append(os.fork() or signal.alarm(15))
                 done.set()
             pids = []
             c = client(max_workers=1, max_batch=1, on_result=on_result)
