@@ -1424,7 +1424,8 @@ class _Sender:
             self.not_before = max(self.not_before, until)
 
     def settle(self, batch: _Batch, error: Optional[str] = None) -> None:
-        """End every push of *batch*, once; *error* is why it was not sent at all."""
+        """End every push of *batch*, once; *error* is why it was not sent at all. A Ctrl-C
+        in on_result is raised when that is done."""
         with self.lock:
             if batch.claimed:
                 return
