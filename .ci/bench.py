@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Measures vwo_push against its budgets, beside what else one could use, on one machine.
 
-    python3 .ci/bench.py                    everything; about ten minutes
+    python3 .ci/bench.py                    everything; about seven minutes
     python3 .ci/bench.py --quick            fewer and shorter runs; about three
     python3 .ci/bench.py --only caller,batch
     python3 .ci/bench.py --python PATH      measure on another CPython (3.9 or later)
