@@ -2685,9 +2685,8 @@ class ThreadsTest(Life):
                 refused.pop()
                 raise MemoryError
             return real(*args)
-        real, refused = vwo_push._Batch, [None]
+        real, refused = vwo_push._Batch, []
         for size in 1, 100:
-            del refused[1:]
             refused.append(None)
             client = self.client(transport=ok, max_batch=size)
             with mock.patch.object(vwo_push, "_Batch", batch), mock.patch.object(
@@ -3801,6 +3800,12 @@ def always(answer):
     return script
 
 
+def too_large(peer):
+    """A script: answer a body that has only begun to come, and hang up."""
+    peer.sock.recv(100)
+    peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+
+
 class Raw:
     """A server that runs a script, a callable of a `Peer`, for every connection: the
     first script for the first connection and so on, the last one for all others."""
@@ -4504,9 +4509,6 @@ class KeepAliveTest(EdgeCase):
         return {"%04d" % n + "\u00e9" * 251: "\u00e9" * 255 for n in range(2000)}
 
     def test_an_answer_that_comes_before_the_body_is_sent_is_heard(self):
-        def too_large(peer):
-            peer.sock.recv(100)
-            peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         server = self.raw(too_large, always(OK))
         client, results = self.reporting(server, max_batch=2000, max_workers=1)
         self.assertTrue(client.push(self.bulk(), "u-42"))
@@ -4517,12 +4519,12 @@ class KeepAliveTest(EdgeCase):
         self.assertEqual(len(got), 2000)
 
     def test_an_early_answer_on_a_kept_connection_is_heard_too(self):
-        def too_large(peer):
+        def refuse(peer):
             peer.read()
             peer.send(OK)
             peer.sock.recv(100)
             peer.send(b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n")
-        server = self.raw(too_large, always(OK))
+        server = self.raw(refuse, always(OK))
         client, results = self.reporting(server, max_batch=2000, max_workers=1)
         self.deliver(client)
         client.push(self.bulk(), "u-42")
@@ -4689,9 +4691,6 @@ class TlsTest(TlsCase):
     """https: verified always, kept alive, and never a hang."""
 
     def test_an_answer_that_comes_before_the_body_is_sent_is_heard(self):
-        def too_large(peer):
-            peer.sock.recv(100)
-            peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
         client = self.client(self.secure(too_large, always(OK)), max_batch=2000,
                              max_workers=1, ssl_context=self.trusting)
         value = "\u00e9" * 255

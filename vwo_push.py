@@ -1270,8 +1270,8 @@ class _Sender:
     def wake(self) -> None:
         try:
             self.idle.pop().release()
-        except (IndexError, RuntimeError):  # another push or a close has woken it: it
-            pass  # looks at what is waiting before it parks again
+        except (IndexError, RuntimeError):  # none is parked, or another push or a close
+            pass  # has woken it: it looks at what is waiting before it parks again
 
     def hire(self) -> bool:
         """Start a worker if there may be one more. False: somebody is just at it, perhaps
@@ -1332,8 +1332,7 @@ class _Sender:
             if not batches:
                 return None
             for _ in batches[1:]:
-                if self.idle:
-                    self.wake()
+                self.wake()
             try:
                 for batch in batches:
                     self.build(batch)
@@ -1709,8 +1708,7 @@ def _deliver(sender: _Sender, batch: _Batch, connection: _Connection,
             sender.settle(batch)
         elif not batch.claimed:  # out of time, or interrupted from the keyboard
             sender.ready.append(batch)
-            if sender.idle:
-                sender.wake()
+            sender.wake()
 
 
 def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
@@ -2522,7 +2520,7 @@ class _Backfill:
             except KeyboardInterrupt:
                 break
             except OSError as error:
-                self._reading = False
+                self._reading = False  # here, or a Ctrl-C would be raised in this block
                 self.trouble = "the input cannot be read after row %d: %s" % (
                     self.read, error.strerror or error)
                 break
