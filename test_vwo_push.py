@@ -3560,6 +3560,30 @@ signal.alarm(18)
                     self.assertArrived(
                         stub, list(range(20)) + list(range(100, 120)))
 
+    @unittest.skipUnless(os.path.exists("/proc/thread-self"), "Linux only")
+    def test_a_fork_waits_for_a_worker_that_only_python_is_done_with(self):
+        # Its OpenSSL state is cleared away that late, under a lock; here it is a nap.
+        self.assertEnds(self.fork("""
+            import ctypes
+            library, key = ctypes.CDLL(None), ctypes.c_uint()
+            assert not library.pthread_key_create(ctypes.byref(key), library.usleep)
+            tasks = []
+            def transport(request, timeout):
+                tasks.append("/proc/" + os.readlink("/proc/thread-self"))
+                return library.pthread_setspecific(key, ctypes.c_void_p(300000)) or 200
+            c = client(transport=transport)
+            push(c, [0])
+            assert c.flush(10)
+            del c
+            gc.collect()
+            while any(t.name == "vwo_push" for t in threading.enumerate()):
+                time.sleep(0.001)
+            assert os.path.exists(tasks[0])
+            assert wait(child(lambda: not os.path.exists(tasks[0])))
+            # Seen gone, it is forgotten: its number may be another's the next time.
+            assert not vwo_push._process().leaving
+            """))
+
     def test_a_child_that_just_ends_delivers_and_a_closed_client_stays_closed(self):
         stub = self.stub()
         self.assertEnds(self.fork("""

@@ -50,7 +50,7 @@ from collections import deque, namedtuple
 from collections.abc import Mapping
 from itertools import count
 from os import getpid
-from time import monotonic, time
+from time import monotonic, sleep, time
 
 __all__ = ["Client", "PushResult", "Request", "fetch_settings", "visitor_uuid"]
 __version__ = "1.0.1"
@@ -108,6 +108,7 @@ BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 
 IDLE_SECONDS = 5.0  # then a worker ends, and its connection is not used again
 LOG_SECONDS = 30.0  # between two lines about the same thing
 JOIN_SECONDS = 0.2  # that close and exit grant workers to return after they were stopped
+FORK_SECONDS = 1.0  # that a fork waits at most for threads in the midst of OpenSSL
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
 
 
@@ -1030,6 +1031,27 @@ def _log(notices: _Notices, reason: str, text: str, last_resort: bool) -> None:
         pass
 
 
+def _task() -> str:
+    """Where Linux shows the thread that this runs on, while there is one; "" elsewhere."""
+    try:
+        return "/proc/" + os.readlink("/proc/thread-self")
+    except OSError:
+        return ""
+
+
+def _is_there(task: str) -> bool:
+    # The greenlets of gevent run on a thread that stays: this one, or the main thread.
+    return task not in ("", _task(), "/proc/%d/task/%d" % (getpid(), getpid())) and (
+        os.path.exists(task))
+
+
+def _join(worker: threading.Thread, until: float) -> None:
+    try:
+        worker.join(max(0.0, until - monotonic()))
+    except RuntimeError:  # this very thread, or one that is only just starting
+        pass
+
+
 class _Process:
     """What one process keeps for all its clients; a forked child makes its own.
 
@@ -1045,7 +1067,21 @@ class _Process:
         self.gate = threading.RLock()
         self.exiting = False
         self.watched = False
-        self.leaving: Deque[threading.Thread] = deque(maxlen=64)  # workers at their end
+        self.leaving: Dict[threading.Thread, str] = {}  # workers at their end: their _task
+
+    def join_leaving(self, until: float) -> None:
+        """Wait for the workers at their end, until the monotonic time *until*, and forget
+        those that are gone: not for Python only.
+
+        After that a thread that has used OpenSSL takes some of its locks once more. A
+        fork at that moment would leave them taken in the child for ever.
+        """
+        for worker, task in list(self.leaving.items()):
+            _join(worker, until)
+            while _is_there(task) and monotonic() < until:
+                sleep(0.0005)
+            if not (worker.is_alive() or _is_there(task)):
+                self.leaving.pop(worker, None)
 
 
 # By process id: one entry, but for a moment. Kept by importlib.reload: the exit handlers
@@ -1585,12 +1621,10 @@ class _Sender:
             _release(wake)
         for connection in list(self.connections):
             connection.shut()
-        # A worker is in one of these lists until it is gone.
-        for worker in list(self.workers) + _snapshot(self.process.leaving):
-            try:
-                worker.join(max(0.0, until - monotonic()))
-            except RuntimeError:  # this very thread, or one that is only just starting
-                pass
+        # A worker is in workers or in leaving until it is gone.
+        for worker in list(self.workers):
+            _join(worker, until)
+        self.process.join_leaving(until)
 
     def close(self, until: float) -> bool:
         self.closed = True
@@ -1636,12 +1670,12 @@ class _Sender:
 
 def _work(sender: _Sender) -> None:
     """What a worker thread runs."""
-    me, leaving = threading.current_thread(), sender.process.leaving
+    me, process, task = threading.current_thread(), sender.process, _task()
     while sender.enlist(me):
         try:
             _serve(sender, None)
         finally:
-            leaving.append(me)  # first: a stop in between has to find it
+            process.leaving[me] = task  # first: a stop in between has to find it
             with sender.lock:  # without a GIL, a look at a list that shrinks may miss
                 if me in sender.workers:
                     sender.workers.remove(me)
@@ -1654,11 +1688,12 @@ def _work(sender: _Sender) -> None:
             if len(sender.workers) >= sender.max_workers:
                 break
             sender.workers.append(me)
-            leaving.remove(me)
+            process.leaving.pop(me, None)
         finally:
             sender.hiring.release()
     if sender.orphaned:
         sender.retire()
+    process.join_leaving(0.0)  # waits for none, but forgets those that went before
 
 
 def _serve(sender: _Sender, until: Optional[float]) -> None:
@@ -1772,7 +1807,9 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
 
 
 def _before_fork() -> None:
-    _process().gate.acquire(timeout=1.0)
+    process, until = _process(), monotonic() + FORK_SECONDS
+    process.gate.acquire(timeout=FORK_SECONDS)
+    process.join_leaving(until)
 
 
 def _after_fork_in_parent() -> None:
