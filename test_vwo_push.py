@@ -2462,20 +2462,30 @@ class InterleavingTest(Life):
         self.assertEqual(names, ["early", "late"])
 
     def test_a_push_is_sent_whose_worker_is_just_about_to_end(self):
-        client, sender = self.inner()
-        real, push = vwo_push._Connection.close, self.once(
-            lambda: client.push("plan", "premium", "late"))
+        real, start = vwo_push._Connection.close, threading.Thread.start
+        for starter_is_slow in (False, True):
+            with self.subTest(starter_is_slow):
+                client, sender = self.inner()
+                push = self.once(lambda: client.push("plan", "premium", "late"))
 
-        def close(connection):
-            push()
-            real(connection)
+                def close(connection):
+                    until(lambda: starter_is_slow or not sender.hiring.locked())
+                    push()
+                    real(connection)
 
-        with mock.patch.object(vwo_push, "IDLE_SECONDS", 0.001), \
-                mock.patch.object(vwo_push._Connection, "close", close):
-            client.push("plan", "premium", "early")
-            names = [self.results.get(timeout=TIMEOUT / 2).user_id for _ in range(2)]
-            until(lambda: not workers())
-        self.assertEqual(names, ["early", "late"])
+                def start_slowly(thread):
+                    start(thread)
+                    if starter_is_slow:
+                        thread.join()
+
+                with mock.patch.object(vwo_push, "IDLE_SECONDS", 0.001), \
+                        mock.patch.object(threading.Thread, "start", start_slowly), \
+                        mock.patch.object(vwo_push._Connection, "close", close):
+                    client.push("plan", "premium", "early")
+                    names = [self.results.get(timeout=TIMEOUT / 2).user_id
+                             for _ in range(2)]
+                    until(lambda: not workers())
+                self.assertEqual(names, ["early", "late"])
 
     def test_a_flush_within_a_flush_disturbs_neither(self):
         client, real = self.inner(transport=lambda *_: 400)[0], vwo_push._Window

@@ -1319,29 +1319,34 @@ class _Sender:
         if not self.hiring.acquire(False):
             return False
         try:
-            if len(self.workers) < self.max_workers and not (
-                    self.swept or self.process.exiting):
-                self._start_worker()
-            return True
+            started = len(self.workers) < self.max_workers and not (
+                self.swept or self.process.exiting) and self._start_worker()
         finally:
             self.hiring.release()
+        # Looked at once more: on a busy machine it may have come to its end before we
+        # went on, and found hiring taken by us.
+        if started and not self.workers and (self.waiting or self.ready):
+            self.hire()
+        return True
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> bool:
         # Not concurrent.futures: its threads are joined, without a bound, at exit.
         try:
             worker = threading.Thread(
                 target=_work, args=(self,), name="vwo_push", daemon=True)
             self.workers.append(worker)
         except Exception:  # sub-interpreters refuse daemon threads right here
-            return
+            return False
         try:
             worker.start()
+            return True
         except BaseException as error:  # no more threads to be had, or not at this time
             with self.lock:  # after a Ctrl-C it may be running all the same: see enlist
                 if worker.ident is None and worker in self.workers:
                     self.workers.remove(worker)
             if not isinstance(error, Exception):
                 raise
+            return False
 
     def enlist(self, worker: threading.Thread) -> bool:
         """List *worker*, unless there are enough. True: it may work. hire has listed it
