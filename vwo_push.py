@@ -57,6 +57,7 @@ __version__ = "1.0.1"
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing costs 5-10 ms
 if TYPE_CHECKING:
+    import argparse
     import email.utils
     import hashlib
     import http.client
@@ -76,6 +77,8 @@ if TYPE_CHECKING:
     _Push = Tuple[Any, ...]
     # Builds a request from a payload and a fresh random text; which pushes it carries.
     _Part = Tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
+    # Of an input file: user id, dimensions, what is wrong with it, the row as it was read.
+    _Row = Tuple[Any, Any, Optional[str], Any]
     _PushResult = NamedTuple("_PushResult", [
         ("user_id", str), ("dimensions", Dict[str, str]), ("delivered", bool),
         ("status", Optional[int]), ("error", Optional[str]), ("attempts", int)])
@@ -2163,6 +2166,26 @@ def _from_settings(settings: Any) -> Dict[str, Any]:
     }
 
 
+def _fetched(endpoint: _Endpoint, request: Request, seconds: float) -> bytes:
+    """The body of the answer, up to a byte more than is allowed."""
+    connection = _Connection(endpoint, _process().gate)
+    try:
+        answer = connection.exchange(request, seconds)
+        status = answer.status
+        body = answer.read(MAX_SETTINGS_BYTES + 1) if 200 <= status < 300 else b""
+        if body and answer.length and len(body) <= MAX_SETTINGS_BYTES:
+            raise EOFError  # read(number) does not say so
+    except _Failure as failure:
+        raise ConnectionError("VWO's settings: no answer (%s)" % failure.kind) from None
+    except Exception:
+        raise ConnectionError("VWO's settings: the answer was cut off") from None
+    finally:
+        connection.close()
+    if not 200 <= status < 300:
+        raise ConnectionError("VWO's settings: HTTP status %d" % status)
+    return body
+
+
 def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str = BASE_URL,
                    timeout: float = 5.0, ssl_context: Optional[ssl.SSLContext] = None,
                    ) -> Dict[str, Any]:
@@ -2180,21 +2203,7 @@ def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str =
               ("sdk", SDK_NAME), ("sdk-v", __version__)]
     url = "%s%s/server-side/settings?%s" % (
         endpoint.origin, endpoint.path, urllib.parse.urlencode(query))
-    connection = _Connection(endpoint, _process().gate)
-    try:
-        answer = connection.exchange(Request("GET", url, _headers(), None), seconds)
-        status = answer.status
-        body = answer.read(MAX_SETTINGS_BYTES + 1) if 200 <= status < 300 else b""
-        if body and answer.length and len(body) <= MAX_SETTINGS_BYTES:
-            raise EOFError  # read(number) does not say so
-    except _Failure as failure:
-        raise ConnectionError("VWO's settings: no answer (%s)" % failure.kind) from None
-    except Exception:
-        raise ConnectionError("VWO's settings: the answer was cut off") from None
-    finally:
-        connection.close()
-    if not 200 <= status < 300:
-        raise ConnectionError("VWO's settings: HTTP status %d" % status)
+    body = _fetched(endpoint, Request("GET", url, _headers(), None), seconds)
     if len(body) > MAX_SETTINGS_BYTES:
         raise ValueError("VWO's settings are longer than 8 MiB")
     try:
@@ -2259,7 +2268,7 @@ def _complain(text: object) -> None:
         pass
 
 
-def _parse(argv: Optional[Sequence[str]]) -> Any:
+def _parser() -> argparse.ArgumentParser:
     import argparse
 
     class Parser(argparse.ArgumentParser):
@@ -2295,6 +2304,11 @@ def _parse(argv: Optional[Sequence[str]]) -> Any:
     add("--version", action=Show, nargs=0, const="vwo_push %s\n" % __version__,
         help="print it and exit")
     add("-h", "--help", action=Show, nargs=0, help="print this and exit")
+    return parser
+
+
+def _parse(argv: Optional[Sequence[str]]) -> Any:
+    parser = _parser()
     args = parser.parse_args(argv)
     forms = args.demo + (args.source is not None) + bool(args.push)
     if forms != 1:
@@ -2407,7 +2421,7 @@ class _CsvRows:
         self._size, self._cut = 0, False
         return next(self._make_reader(iter(self._line, "")), None)
 
-    def __iter__(self) -> Iterator[Tuple[Any, Any, Optional[str], Any]]:
+    def __iter__(self) -> Iterator[_Row]:
         while True:
             row = self._next()
             if row is None:
@@ -2450,12 +2464,12 @@ class _JsonRows:
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
 
-    def __iter__(self) -> Iterator[Tuple[Any, Any, Optional[str], Any]]:
+    def __iter__(self) -> Iterator[_Row]:
         for line in self._lines:
             if line.strip():
                 yield self._row(line.strip())
 
-    def _row(self, line: str) -> Tuple[Any, Any, Optional[str], Any]:
+    def _row(self, line: str) -> _Row:
         try:
             row: Any = json.loads(line)
         except (ValueError, RecursionError):
@@ -2550,24 +2564,28 @@ class _Backfill:
         if self._reading:  # nothing else is interrupted, or the rows would not add up
             raise KeyboardInterrupt
 
+    def _next(self, rows: Iterator[_Row]) -> Optional[_Row]:
+        """The next row, or None at the end, or after a Ctrl-C or an error."""
+        try:
+            self._reading = True
+            if self.interrupts:  # asked after that: this read would not be ended
+                return None
+            return next(rows, None)
+        except KeyboardInterrupt:
+            return None
+        except OSError as error:
+            self._reading = False  # here, or a Ctrl-C would be raised in this block
+            self.trouble = "the input cannot be read after row %d: %s" % (
+                self.read, error.strerror or error)
+            return None
+        finally:
+            self._reading = False
+
     def each(self, skip: int, handle: Callable[[str, Dict[str, str]], None]) -> None:
         """Call *handle* with every row that is valid."""
         rows = iter(self._rows)
         while not self.trouble:
-            try:
-                self._reading = True
-                if self.interrupts:  # asked after that: this read would not be ended
-                    break
-                row = next(rows, None)
-            except KeyboardInterrupt:
-                break
-            except OSError as error:
-                self._reading = False  # here, or a Ctrl-C would be raised in this block
-                self.trouble = "the input cannot be read after row %d: %s" % (
-                    self.read, error.strerror or error)
-                break
-            finally:
-                self._reading = False
+            row = self._next(rows)
             if row is None:
                 break
             self.read += 1
@@ -2717,6 +2735,27 @@ def _read_back(path: str, body: bytes) -> Iterator[Tuple[str, Dict[str, str]]]:
         yield data["visId"], data["visitor"]["props"]
 
 
+def _demo_pushes(url: str) -> Tuple[bool, List[str]]:
+    """Make the pushes of the demo: whether they were delivered, and both stats."""
+    before = os.environ.get("no_proxy")
+    os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
+    try:
+        client = Client(1, "demo-key", base_url=url)
+        events = Client(1, "demo-key", base_url=url, event_arch=True)
+    finally:
+        del os.environ["no_proxy"]
+        if before is not None:
+            os.environ["no_proxy"] = before
+    with client, events:
+        client.push("plan", "premium", "user-42")
+        delivered = client.flush(10)
+        client.push({"plan": "free", "city": 'Z\xfcrich "100%" + \U0001f600'}, "user-7")
+        delivered &= client.flush(10)
+        events.push("plan", "premium", "user-8")
+        delivered &= events.flush(10)
+        return delivered, [json.dumps(each.stats()) for each in (client, events)]
+
+
 def _demo() -> int:
     """Send real pushes to a collector in this process, and show what arrives."""
     import http.server
@@ -2747,23 +2786,7 @@ def _demo() -> int:
         thread.start()
         url = "http://127.0.0.1:%d" % server.server_address[1]
         _say("A collector listens at %s; these pushes go to it:" % url)
-        before = os.environ.get("no_proxy")
-        os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
-        try:
-            client = Client(1, "demo-key", base_url=url)
-            events = Client(1, "demo-key", base_url=url, event_arch=True)
-        finally:
-            del os.environ["no_proxy"]
-            if before is not None:
-                os.environ["no_proxy"] = before
-        with client, events:
-            client.push("plan", "premium", "user-42")
-            delivered = client.flush(10)
-            client.push({"plan": "free", "city": 'Z\xfcrich "100%" + \U0001f600'}, "user-7")
-            delivered &= client.flush(10)
-            events.push("plan", "premium", "user-8")
-            delivered &= events.flush(10)
-            stats = [json.dumps(each.stats()) for each in (client, events)]
+        delivered, stats = _demo_pushes(url)
         server.shutdown()
     for text in arrived:
         _say(text)
