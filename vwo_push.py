@@ -47,7 +47,6 @@ import os
 import sys
 import threading
 from collections import deque, namedtuple
-from collections.abc import Mapping
 from itertools import count
 from os import getpid
 from time import monotonic, sleep, time
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
     import socket
     import ssl
     import urllib.parse
+    from collections.abc import Mapping
     from types import FrameType
     from typing import (
         IO, Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, NoReturn,
@@ -128,11 +128,12 @@ def _load(network: bool) -> None:
     child for ever. What the standard library imports by itself is named here too.
     """
     global email, hashlib, http, json, random, select, socket, ssl, urllib
-    global _quoted, _escapes
+    global Mapping, _quoted, _escapes
     import hashlib
     import json
     import random
     import urllib.parse
+    from collections.abc import Mapping  # before 3.13 that is a file of its own
     _quoted = json.JSONEncoder().encode
     _escapes = {code: urllib.parse.quote(chr(code), safe="") for code in range(128)}
     if network:
@@ -2141,8 +2142,8 @@ class Client:
 
 def _from_settings(settings: Any) -> Dict[str, Any]:
     """The arguments of `Client` that an official settings file holds."""
+    _load(network=False)
     if type(settings) in (str, bytes):
-        _load(network=False)
         try:
             settings = json.loads(settings)
         except (ValueError, RecursionError):
