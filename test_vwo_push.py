@@ -1793,6 +1793,20 @@ class ModuleTest(Quiet):
         """, HERE, flags=["-S", "-I"])
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""))
 
+    def test_each_public_call_may_be_the_first(self):
+        settings = {"accountId": 1, "sdkKey": "k"}
+        for call, said in (
+                ("Client(1, 'k', transport=print)", b"<Client of account 1"),
+                ("Client.from_settings(%r)" % settings, b"<Client of account 1"),
+                ("Client.from_settings(%r)" % json.dumps(settings), b"<Client of acc"),
+                ("visitor_uuid(1, 'u')", vwo_push.visitor_uuid(1, "u").encode()),
+                ("fetch_settings(1, 'k', base_url='%s')" % self.stub(
+                    lambda handler: handler.reply(200, b"{}")).url, b"{}")):
+            with self.subTest(call):
+                done = self.python("import vwo_push; print(vwo_push.%s)" % call)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                self.assertEqual(done.stdout[:len(said)], said)
+
     def test_a_push_and_a_worker_import_nothing(self):
         def busy(handler):
             handler.reply(503, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")
