@@ -1075,10 +1075,10 @@ class _Process:
 
     def join_leaving(self, until: float) -> None:
         """Wait for the workers at their end, until the monotonic time *until*, and forget
-        those that are gone: not for Python only.
+        those that are gone for the system, too.
 
-        After that a thread that has used OpenSSL takes some of its locks once more. A
-        fork at that moment would leave them taken in the child for ever.
+        When Python is done with a thread that has used OpenSSL, it takes locks of it once
+        more. A fork at that moment would leave them taken in the child for ever.
         """
         for worker, task in list(self.leaving.items()):
             _join(worker, until)
