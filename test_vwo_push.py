@@ -2080,7 +2080,6 @@ class FlushTest(Life):
                 self.assertTrue(client.flush(TIMEOUT))
                 self.assertStats(client, retries=1)
 
-
     def test_a_flush_that_is_interrupted_leaves_what_was_lost_to_the_next_one(self):
         class Windows(list):
             def append(self, window):
@@ -2702,7 +2701,6 @@ class ThreadsTest(Life):
         self.assertEqual(known, [True])
         until(lambda: sender not in vwo_push._process().senders)
 
-    @unittest.skipIf(PYPY, "does not call the allocator that is replaced here")
     def test_pushes_outlive_a_worker_that_is_out_of_memory(self):
         def batch(*args):
             if refused:
@@ -3329,7 +3327,6 @@ class ExitTest(Life):
             threading.Thread(target=interrupt, daemon=True).start()
             """, stub.url), "exit exit exit")
 
-    @unittest.skipIf(os.name == "nt", "POSIX signals")
     def test_ctrl_c_in_on_result_settles_the_rest_without_a_word(self):
         self.assertEnds(self.script("""
             def on_result(result):
@@ -3341,6 +3338,7 @@ class ExitTest(Life):
             push(mine, range(3))
             """), "exit exit exit")
 
+    @unittest.skipIf(os.name == "nt", "POSIX signals")
     def test_sigterm_is_left_alone_and_the_recipe_delivers(self):
         stub = self.stub()
         stub.gate.clear()
