@@ -4,31 +4,33 @@
 
     import vwo_push
 
-    client = vwo_push.Client(account_id=123456, sdk_key="your SDK key")
+    client = vwo_push.Client(account_id=123456, sdk_key="your SDK key", fme=True)
     client.push("plan", "premium", "user-42")                     # True, at once
     client.push({"plan": "premium", "country": "IN"}, "user-43")  # several, all or nothing
-    client.flush(timeout=2.0)                                    # True: VWO has them all
+    client.flush(timeout=2.0)                                     # True: VWO has them all
 
-One file, standard library only, CPython 3.7 and later, PyPy 3.9 and later. Copy it
-anywhere, under any name. ``python3 vwo_push.py --demo`` shows a push arriving, with no
-account and no network; ``--help`` lists what else the command line does.
+``fme=True`` is for an FME account; leave it out for a FullStack account. One file,
+standard library only, CPython 3.9 and later, PyPy 3.11 and later. Copy it anywhere, under
+any name. ``python3 vwo_push.py --demo`` shows a push arriving, with no account and no
+network; ``--check`` says why nothing arrives; ``--help`` lists the rest.
 
 What it promises:
 
-* `Client.push` never raises, never waits, does no I/O and takes no lock. It says True
-  for what it has accepted and False for what it has not, and why goes to the log.
+* `Client.push` never waits, does no I/O, takes no lock, and raises nothing for what it is
+  given. True: accepted, and will be sent. False: refused, and the log says why.
 * Every accepted push ends in exactly one outcome: `Client.stats` counts it, `flush` and
   `close` answer for it, and ``on_result`` is called with it.
 * Memory, threads, attempts and every wait are bounded, each by an option of `Client`.
 
-What it does not promise: pushes live in memory. Those that are pending when the
-process is killed, or when the time for its exit is over, are gone. Call `flush` before
-a Lambda handler returns. And they may arrive in another order than they were made.
+What it does not promise: pushes live in memory. Those that are pending when the process
+is killed, or when the time for its exit is over, are gone: call `flush` before a Lambda
+handler returns. A push is delivered at least once, in rare cases twice. Only one worker
+(``max_workers=1``) keeps the order of pushes.
 
 How the file is laid out, and the way of one push through it::
 
     laws         limits and defaults, each with its unit and where it comes from
-    validation   what `push` accepts                     pure
+    validation   what `push` accepts                      pure
     wire         what is sent, byte by byte               pure: no clock, random or state
     edge         one kept-alive HTTP connection           owned by one thread
     sender       pending pushes, workers, retries, exit   the only room with locks
@@ -43,51 +45,56 @@ from __future__ import annotations
 
 import atexit
 import io
+import math
 import os
 import sys
 import threading
+import time
 from collections import deque, namedtuple
-from itertools import count
+from functools import partial
+from itertools import count, repeat, starmap
 from os import getpid
-from time import monotonic, sleep, time
 
 __all__ = ["Client", "PushResult", "Request", "fetch_settings", "visitor_uuid"]
-__version__ = "1.0.1"
+__version__ = "2.0.0"
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing costs 5-10 ms
 if TYPE_CHECKING:
     import argparse
+    import calendar
     import email.utils
     import hashlib
     import http.client
     import json
     import random
     import select
+    import signal
     import socket
     import ssl
     import urllib.parse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import FrameType
-    from typing import (
-        IO, Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, NoReturn,
-        Optional, Sequence, Set, Tuple, Union, overload,
-    )
+    from typing import IO, Any, NamedTuple, NoReturn, Optional, Union, overload
 
+    _Value = Union[str, bool, int, float]  # of a dimension; FullStack has str only
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
-    _Push = Tuple[Any, ...]
+    _Push = tuple[Any, ...]
     # Builds a request from a payload and a fresh random text; which pushes it carries.
-    _Part = Tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
+    _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
+    # How a request ended: status, error, detail, attempts; of a PushResult.
+    _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
     # Of an input file: user id, dimensions, what is wrong with it, the row as it was read.
-    _Row = Tuple[Any, Any, Optional[str], Any]
+    _Row = tuple[Any, Any, Optional[str], Any]
     _PushResult = NamedTuple("_PushResult", [
-        ("user_id", str), ("dimensions", Dict[str, str]), ("delivered", bool),
-        ("status", Optional[int]), ("error", Optional[str]), ("attempts", int)])
+        ("user_id", str), ("dimensions", dict[str, _Value]), ("delivered", bool),
+        ("status", Optional[int]), ("error", Optional[str]), ("attempts", int),
+        ("detail", Optional[str])])
     _Request = NamedTuple("_Request", [
-        ("method", str), ("url", str), ("headers", Dict[str, str]),
+        ("method", str), ("url", str), ("headers", dict[str, str]),
         ("body", Optional[bytes])])
 else:
     _PushResult = namedtuple(
-        "_PushResult", "user_id dimensions delivered status error attempts")
+        "_PushResult", "user_id dimensions delivered status error attempts detail")
     _Request = namedtuple("_Request", "method url headers body")
 
     def overload(function):
@@ -99,25 +106,34 @@ else:
 BASE_URL = "https://dev.visualwebsiteoptimizer.com"  # VWO's only host, in every SDK
 SDK_NAME = "vwo-push-python"
 MAX_TEXT_CHARS = 255  # of a key or a value; VWO's limit, in code points as its Python SDK
-RESERVED_KEY = "vwo_fs_environment"  # in the events architecture it names the environment
+MAX_WHOLE = 2 ** 53  # of an int in FME; JSON readers round integers beyond it
+RESERVED_KEY = "vwo_fs_environment"  # in events it names the environment
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
-BUILT_AHEAD = 16  # requests, without batches; see _Sender.gather
 MAX_ANSWER_BYTES = 64 * 1024  # a longer answer costs the connection instead of the time
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 4, 8, 8 ...
-IDLE_SECONDS = 5.0  # then a worker ends, and its connection is not used again
-LOG_SECONDS = 30.0  # between two lines about the same thing
+NEXT_ADDRESS_SECONDS = 0.3  # then another address of the host is tried, too; RFC 8305
+IDLE_SECONDS = 5.0  # after that a connection is closed, and never used again
+SLICE_SECONDS = 0.1  # of a backoff, or of a flush: how late it sees what has changed
+LOG_SECONDS = 30.0  # between two lines of one kind
 JOIN_SECONDS = 0.2  # that close and exit grant workers to return after they were stopped
 FORK_SECONDS = 1.0  # that a fork waits at most for threads in the midst of OpenSSL
+END_SECONDS = 0.02  # that a fork keeps away from the end of a worker
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
 
 
+# The clock of all waits. Not time.monotonic: freezegun and time-machine stop it, and a wait
+# on a stopped clock has no end. Within a partial it is out of their reach.
+_now: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC")
+    else partial(time.perf_counter))
+
 # Bound by _load. In the worker's path, what they replace takes two or three times as long.
-_quoted: Callable[[str], str]  # a str as JSON; for json.dumps
-_escapes: Dict[int, str]  # an ASCII character in a URL; for quote
+_quoted: Callable[[Any], str]  # a value as JSON; for json.dumps
+_escapes: dict[int, str]  # an ASCII character in a URL; for quote
 
 
 def _load(network: bool) -> None:
@@ -127,16 +143,18 @@ def _load(network: bool) -> None:
     ever inside an import: a fork at that moment would leave the import lock held in the
     child for ever. What the standard library imports by itself is named here too.
     """
-    global email, hashlib, http, json, random, select, socket, ssl, urllib
+    global calendar, email, hashlib, http, json, random, select, signal, socket, ssl, urllib
     global Mapping, _quoted, _escapes
     import hashlib
     import json
     import random
+    import signal
     import urllib.parse
     from collections.abc import Mapping  # before 3.13 that is a file of its own
     _quoted = json.JSONEncoder().encode
     _escapes = {code: urllib.parse.quote(chr(code), safe="") for code in range(128)}
     if network:
+        import calendar
         import email.utils
         import http.client
         import select
@@ -148,14 +166,56 @@ def _load(network: bool) -> None:
             pass
 
 
+def _is_interrupt(error: BaseException) -> bool:
+    """Is *error* what a signal handler raised: a Ctrl-C, an exit, a time limit?
+
+    It came in between, on the main thread, and goes on to the caller. What the called
+    code raised itself is dealt with here. An Exception is told by its traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    if not isinstance(error, Exception):
+        return True
+    codes: list[Any] = []
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        handler = getattr(handler, "func", handler)  # of a functools.partial
+        codes += [getattr(each, "__code__", None) for each in (
+            handler, type(handler).__call__)]
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _place(error: BaseException) -> str:
+    """Type, file and line of an error in somebody else's code; its text may be private."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return type(error).__name__ + ("" if trace is None else " at %s:%d" % (
+        trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+
+
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
 _UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its two bits set to 10
+_MISSING: Any = object()  # an argument that was not given
+_ORDER = ("custom_dimension_key", "custom_dimension_value", "user_id")  # of arguments
+_NAMES = {*_ORDER, "custom_dimension_map"}
+_FORMS = "push takes (key, value, user_id) or (map, user_id)"
 
 
 class _Invalid(ValueError):
-    """A push that is refused; the text says why and never holds a value."""
+    """A push that is refused. *kind* says what was wanted of which argument, *came* the
+    type or the length of what came instead, never its value."""
+
+    def __init__(self, kind: str, came: str = "") -> None:
+        super().__init__(kind + ", not " + came if came else kind)
+        self.kind = kind
 
 
 def _uuid5(namespace: bytes, name: str) -> str:
@@ -174,9 +234,9 @@ def _namespace(account_id: str) -> bytes:
 
 def _text(name: str, value: Any) -> str:
     """Return *value* as an exact str: a subclass may lie about its length."""
-    if not issubclass(type(value), str):
+    if not issubclass(type(value), str):  # isinstance believes a lying __class__
         raise TypeError("%s must be a str" % name)
-    return "".join((value,))  # str.__str__ would ask the subclass on PyPy 3.9
+    return str.__str__(value)
 
 
 def _digits(account_id: Any) -> str:
@@ -193,7 +253,7 @@ def _digits(account_id: Any) -> str:
     return text if text.isascii() and text.isdigit() else ""
 
 
-def visitor_uuid(account_id: Union[int, str], user_id: str) -> str:
+def visitor_uuid(account_id: int | str, user_id: str) -> str:
     """Return the UUID under which VWO knows *user_id*: 32 upper-case hex digits.
 
     *account_id* is an int of at least 0 or a decimal string, hashed as it is written:
@@ -215,15 +275,17 @@ def _is_mapping(value: Any) -> bool:
     return issubclass(type(value), Mapping)
 
 
-def _checked_text(name: str, value: Any, limit: Optional[int]) -> str:
+def _checked_text(name: str, value: Any, limit: int | None) -> str:
     """Return *value* as an exact str, or raise `_Invalid`."""
-    if not issubclass(type(value), str):  # isinstance believes a lying __class__
-        raise _Invalid(name + " is not a str")
-    text = "".join((value,))  # a subclass may lie about its length and its encoding
+    if value is _MISSING:
+        raise _Invalid(name + " is missing")
+    if not issubclass(type(value), str):
+        raise _Invalid(name + " must be a str", type(value).__name__)
+    text = str.__str__(value)
     if not text:
-        raise _Invalid(name + " is empty")
+        raise _Invalid(name + " must not be empty")
     if limit is not None and len(text) > limit:
-        raise _Invalid("%s is longer than %d characters" % (name, limit))
+        raise _Invalid("%s must have at most %d characters" % (name, limit), str(len(text)))
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -231,55 +293,71 @@ def _checked_text(name: str, value: Any, limit: Optional[int]) -> str:
     return text
 
 
-def _map_items(dimensions: Any) -> List[Tuple[Any, Any]]:
+def _checked_value(value: Any, fme: bool) -> Any:
+    """Return *value*, which may be a number or a bool in FME, or raise `_Invalid`."""
+    name = "custom_dimension_value"
+    if not fme or type(value) is str or value is _MISSING:
+        return _checked_text(name, value, MAX_TEXT_CHARS)
+    if type(value) not in (bool, int, float):
+        raise _Invalid(name + " must be a str, bool, int or float", type(value).__name__)
+    if type(value) is float and value - value != 0:
+        raise _Invalid(name + " must be finite", "nan" if value != value else "inf")
+    if type(value) is int and abs(value) > MAX_WHOLE:
+        raise _Invalid(name + " must be between -2**53 and 2**53")
+    return value
+
+
+def _map_items(dimensions: Any) -> list[tuple[Any, Any]]:
     if not _is_mapping(dimensions):
-        raise _Invalid("custom_dimension_map is not a mapping")
-    try:
-        return list(dict(dimensions).items())
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # somebody else's code: it may raise what it likes
-        raise _Invalid("custom_dimension_map cannot be read") from None
-
-
-def _items(custom_dimension_key: Any = None, custom_dimension_value: Any = None,
-           user_id: Any = None, *, custom_dimension_map: Any = None,
-           ) -> Tuple[Any, List[Tuple[Any, Any]]]:
-    """Return the user id and the (key, value) pairs of the arguments of a push."""
-    key, value, dimensions = (
-        custom_dimension_key, custom_dimension_value, custom_dimension_map)
-    if dimensions is None and _is_mapping(key):
-        # push(map, user_id): the user id came as the second, or by its name.
-        if (value is None) is (user_id is None):
-            raise _Invalid("wrong arguments")
-        dimensions, user_id = key, user_id if value is None else value
-        key = value = None
-    if dimensions is None:
-        return user_id, [(key, value)]
-    if key is not None or value is not None:
-        raise _Invalid("wrong arguments")
-    items = _map_items(dimensions)
+        raise _Invalid("custom_dimension_map must be a mapping", type(dimensions).__name__)
+    items = list(dict(dimensions).items())
     if not items:
-        raise _Invalid("custom_dimension_map is empty")
-    return user_id, items
+        raise _Invalid("custom_dimension_map must not be empty")
+    return items
 
 
-def _checked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tuple[str, ...]:
+def _items(custom_dimension_key: Any = _MISSING, custom_dimension_value: Any = _MISSING,
+           user_id: Any = _MISSING, *, custom_dimension_map: Any = None,
+           ) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Return the user id and the (key, value) pairs of the arguments of a push."""
+    key, value = custom_dimension_key, custom_dimension_value
+    if custom_dimension_map is not None:
+        if any(each is not None and each is not _MISSING for each in (key, value)):
+            raise _Invalid(_FORMS)
+        return user_id, _map_items(custom_dimension_map)
+    if user_id is _MISSING and _is_mapping(value) and not _is_mapping(key):
+        raise _Invalid("the map comes first, then user_id: push(map, user_id)")
+    # push(map, user_id): the user id comes as the second argument, or by its name. With
+    # two arguments, what is no str is meant as the map.
+    if _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
+                            and not issubclass(type(key), str)):
+        if value is not _MISSING and user_id is not _MISSING:
+            raise _Invalid(_FORMS)
+        return user_id if value is _MISSING else value, _map_items(key)
+    return user_id, [(key, value)]
+
+def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push:
     """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
 
     Takes what `Client.push` was called with. Raises `_Invalid`.
     """
+    if len(args) > 3 or not {*kwargs} <= _NAMES - {*_ORDER[:len(args)]}:
+        raise _Invalid(_FORMS)
     try:
         user_id, items = _items(*args, **kwargs)
         checked = [_checked_text("user_id", user_id, None)]
         for key, value in items:
             key = _checked_text("custom_dimension_key", key, MAX_TEXT_CHARS)
             if key == RESERVED_KEY:
-                raise _Invalid("custom_dimension_key is reserved by VWO")
-            checked += key, _checked_text("custom_dimension_value", value, MAX_TEXT_CHARS)
+                raise _Invalid("custom_dimension_key must not be %s, which VWO reserves"
+                               % RESERVED_KEY)
+            checked += key, _checked_value(value, fme)
         return tuple(checked)
-    except TypeError:  # the call itself does not fit
-        raise _Invalid("wrong arguments") from None
+    except Exception as error:  # the code of a caller's own class may raise what it likes
+        if isinstance(error, _Invalid) or _is_interrupt(error):
+            raise
+        raise _Invalid("custom_dimension_map cannot be read: "
+                       + type(error).__name__) from None
 
 
 # -- Wire: what is sent. Pure: no clock, no random, no state -----------------------------
@@ -301,16 +379,13 @@ class Request(_Request):
 
 
 class _Config:
-    """What a client was built with. Read by any thread, written by nobody."""
-
-    __slots__ = ("account_id", "sdk_key", "event_arch", "base_url", "endpoint", "timeout",
-                 "max_attempts", "max_pending", "max_workers", "max_batch",
-                 "exit_timeout", "on_result", "transport", "namespace", "get_head",
-                 "get_tail")
+    """What a client was built with. Read by any thread; written by nobody afterwards."""
 
     account_id: str
     sdk_key: str
     event_arch: bool
+    fme: bool
+    web_visitors: bool  # FME: the web tag's UUIDs are sent as they are
     base_url: str  # with the path and the collection prefix, without a slash at its end
     endpoint: _Endpoint
     timeout: float
@@ -319,40 +394,41 @@ class _Config:
     max_workers: int
     max_batch: int
     exit_timeout: float
-    on_result: Optional[Callable[[PushResult], object]]
-    transport: Optional[Callable[[Request, float], int]]
+    on_result: Callable[[PushResult], object] | None
+    transport: Callable[[Request, float], int] | None
     namespace: bytes  # of the account's visitor UUIDs
-    get_head: str  # of the URL of a GET: what is the same in all of them
-    get_tail: str
+    get_url: str  # of a GET, with places for what differs: see _get_url
+    event: str  # of an event's JSON, likewise: see _event
 
 
-_NO_NONCE = "%.16f" % 0  # as long as any
-
-
-def _nonce(dice: random.Random) -> str:
+def _nonce(source: random.Random) -> str:
     """A number from 0 to below 1, always as long: what no cache has seen before."""
-    return "%.16f" % dice.random()
+    return "%.16f" % source.random()
 
 
-def _url(config: _Config, path: str, query: Sequence[Tuple[str, object]]) -> str:
+def _url(config: _Config, path: str, query: Sequence[tuple[str, object]]) -> str:
     return "%s%s?%s" % (config.base_url, path, urllib.parse.urlencode(
         query, quote_via=urllib.parse.quote))  # %20 for a space, never +
 
 
-def _headers(**more: str) -> Dict[str, str]:
+def _headers(**more: str) -> dict[str, str]:
     return dict({"User-Agent": "%s/%s" % (SDK_NAME, __version__)}, **more)
 
 
 def _visitor(config: _Config, user_id: str) -> str:
+    # In FME, D or J and 32 hex digits are the UUID that the web tag keeps in a browser.
+    if (config.web_visitors and len(user_id) == 33 and user_id[0] in "DJ"
+            and not user_id[1:].strip("0123456789abcdefABCDEF")):
+        return user_id
     return _uuid5(config.namespace, user_id)
 
 
-def _dimensions(push: _Push) -> Dict[str, str]:
+def _dimensions(push: _Push) -> dict[str, Any]:
     return dict(zip(push[2::2], push[3::2]))
 
 
 def _tags(key: str, value: str) -> str:
-    """One dimension as the JSON text that both endpoints take.
+    """One dimension as the JSON text that both FullStack endpoints take.
 
     Nobody outside VWO knows how often a server decodes it, and whether it takes a plus
     for a space. So it is ASCII, and holds no character that a URL-decoder would touch.
@@ -361,105 +437,124 @@ def _tags(key: str, value: str) -> str:
     return text.replace("%", "\\u0025").replace("+", "\\u002b")
 
 
-def _get_ends(config: _Config) -> Tuple[str, str]:
-    """What all GETs have in common. Encoding it each time takes a fifth of the time."""
-    url = _url(config, "/server-side/push", [
+def _prepare(config: _Config) -> None:
+    """Write once what all requests have in common, as templates.
+
+    Encoding it each time is a fifth of the cost of a GET, and most of that of an event.
+    """
+    def constant(text: str) -> str:
+        return text.replace("%", "%%")
+
+    config.namespace = _namespace(config.account_id)
+    head, _, tail = _url(config, "/server-side/push", [
         ("account_id", config.account_id), ("env", config.sdk_key), ("ap", "server"),
-        ("sdk", SDK_NAME), ("sdk-v", __version__), ("tags", "")])
-    head, _, tail = url.partition("&env=")
-    return head, "&env=" + tail
+        ("sdk", SDK_NAME), ("sdk-v", __version__), ("tags", "")]).partition("&env=")
+    config.get_url = "%s&u=%%s&sId=%%d&random=%%s&env=%s%%s" % (
+        constant(head), constant(tail))
+    environment = "%s: %s" % (_quoted(RESERVED_KEY), _quoted(config.sdk_key))
+    properties = _quoted({
+        "vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
+        "vwo_envKey": config.sdk_key, "isCustomEvent": True})
+    if config.fme:
+        properties = "%s, %s}" % (properties[:-1], environment)
+    config.event = (
+        '{"d": {"msgId": "%%s-%%d", "visId": "%%s", "sessionId": %%d, "event": '
+        '{"props": %s, "name": "vwo_syncVisitorProp", "time": %%d}, '
+        '"visitor": {"props": {%s%%s}}}}' % (constant(properties), constant(environment)))
 
 
-def _get_url(config: _Config, push: _Push, at: int = 2) -> Tuple[str, str]:
-    """The URL of the dimension whose key is push[at], in two: its nonce goes between."""
-    return ("%s&u=%s&sId=%d&random=" % (
-        config.get_head, _visitor(config, push[1]), push[0]),
-        config.get_tail + _tags(push[at], push[at + 1]).translate(_escapes))
+def _get_url(config: _Config, push: _Push, at: int, nonce: str) -> str:
+    """The URL for the dimension whose key is push[at]."""
+    return config.get_url % (_visitor(config, push[1]), push[0], nonce,
+                             _tags(push[at], push[at + 1]).translate(_escapes))
 
 
-def _get_request(config: _Config, url: Tuple[str, str], nonce: str) -> Request:
-    """One dimension: GET /server-side/push."""
-    return Request("GET", nonce.join(url), _headers(), None)
+def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
+    """One dimension of FullStack: GET /server-side/push."""
+    return Request("GET", _get_url(config, *dimension, nonce), _headers(), None)
 
 
-def _get_request_of(config: _Config, payload: Tuple[_Push, int], nonce: str) -> Request:
-    """The same, of a map; built when it is sent: thousands of URLs take memory."""
-    return _get_request(config, _get_url(config, *payload), nonce)
+def _event(config: _Config, push: _Push) -> str:
+    """One push as the JSON of an event, in FME and in FullStack's events architecture."""
+    visitor, milliseconds = _visitor(config, push[1]), int(push[0] * 1000)
+    properties = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
+                          for at in range(2, len(push), 2)])
+    return config.event % (
+        visitor, milliseconds, visitor, push[0], milliseconds, properties)
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
-    """One push of the events architecture: POST /events/t."""
-    moment, user_id = push[:2]
-    visitor, milliseconds = _visitor(config, user_id), int(moment * 1000)
-    name = "vwo_syncVisitorProp"
-    body = {"d": {
-        "msgId": "%s-%d" % (visitor, milliseconds),
-        "visId": visitor,
-        "sessionId": int(moment),
-        "event": {
-            "props": {"vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
-                      "vwo_envKey": config.sdk_key, "isCustomEvent": True},
-            "name": name, "time": milliseconds},
-        "visitor": {"props": dict({RESERVED_KEY: config.sdk_key}, **_dimensions(push))},
-    }}
-    return Request("POST", _url(config, "/events/t", [
-        ("en", name), ("a", config.account_id), ("env", config.sdk_key),
-        ("eTime", milliseconds), ("random", nonce), ("p", "FS"),
-        ("visitor_ua", ""), ("visitor_ip", ""),
-    ]), _headers(**{"Content-Type": "application/json"}), json.dumps(body).encode())
-
-
-def _batch_event(visitor: str, moment: float, key: str, value: str) -> str:
-    return '{"u": "%s", "sId": %d, "t": %s, "eT": 3}' % (
-        visitor, moment, _quoted(_tags(key, value)))
+    """One push: POST /events/t."""
+    query = [("en", "vwo_syncVisitorProp"), ("a", config.account_id),
+             ("eTime", str(int(push[0] * 1000))), ("random", nonce), ("p", "FS"),
+             ("visitor_ua", ""), ("visitor_ip", "")]
+    if config.fme:
+        query += [("sn", SDK_NAME), ("sv", __version__), ("env", config.sdk_key)]
+    else:
+        query.insert(2, ("env", config.sdk_key))
+    return Request("POST", _url(config, "/events/t", query),
+                   _headers(**{"Content-Type": "application/json"}),
+                   _event(config, push).encode())
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
-    """Several dimensions: POST /server-side/batch-events. It carries no random."""
-    return Request("POST", _url(config, "/server-side/batch-events", [
+    """Several events. It carries no random."""
+    path, query = "/server-side/batch-events", [
         ("a", config.account_id), ("sdk", SDK_NAME), ("sdk-v", __version__),
-        ("env", config.sdk_key),
-    ]), _headers(**{"Content-Type": "application/json", "Authorization": config.sdk_key}),
-        ('{"ev": [%s]}' % ", ".join(events)).encode())
+        ("env", config.sdk_key)]
+    if config.fme:
+        path, query = path + "-v2", [
+            ("a", config.account_id), ("env", config.sdk_key), ("sn", SDK_NAME),
+            ("sv", __version__)]
+    headers = {"Content-Type": "application/json", "Authorization": config.sdk_key}
+    return Request("POST", _url(config, path, query), _headers(**headers),
+                   ('{"ev": [%s]}' % ", ".join(events)).encode())
 
 
-def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
-    """Batch requests for every dimension of *pushes*, split by count and by size."""
-    parts: List[_Part] = []
-    events: List[str] = []
-    members: List[int] = []
+def _events(config: _Config, push: _Push) -> list[str]:
+    """The elements of a batch for *push*: in FME one, in FullStack one per dimension."""
+    if config.fme:
+        return [_event(config, push)]
+    visitor = _visitor(config, push[1])
+    return ['{"u": "%s", "sId": %d, "t": %s, "eT": 3}' % (
+        visitor, push[0], _quoted(_tags(push[at], push[at + 1])))
+        for at in range(2, len(push), 2)]
+
+
+def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
+    """Batch requests for *pushes*, split by count and by size."""
+    parts: list[_Part] = []
+    events: list[str] = []
+    members: list[int] = []
     room = size = 0
     for index, push in enumerate(pushes):
-        visitor = _visitor(config, push[1])
-        for at in range(2, len(push), 2):
-            event = _batch_event(visitor, push[0], push[at], push[at + 1])
-            size += len(event) + 2
+        fresh = _events(config, push)
+        if room < len(fresh) <= config.max_batch:
+            room = 0  # a map that fits into one request is not torn
+        for event in fresh:
+            size += len(event) + 2  # with its separator
             if not room or size > MAX_BODY_BYTES:
                 events, members = [], []
                 parts.append((_batch_request, events, members))
-                room, size = config.max_batch, len(event) + 32
+                room, size = config.max_batch, len(event) + 32  # with the frame
             events.append(event)
             members.append(index)
             room -= 1
     return parts
 
 
-def _parts(config: _Config, pushes: Sequence[_Push]) -> List[_Part]:
+def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     """What to send for *pushes*: builders of requests, with the pushes each carries."""
-    if len(pushes) == 1:
-        push = pushes[0]
-        if config.event_arch:
-            return [(_event_request, push, (0,))]
-        if len(push) == 4:
-            url = _get_url(config, push)
-            if config.max_batch == 1 or len(_NO_NONCE.join(url)) <= MAX_URL_BYTES:
-                return [(_get_request, url, (0,))]
-        if config.max_batch == 1:
-            return [(_get_request_of, (push, at), (0,)) for at in range(2, len(push), 2)]
+    first = pushes[0] if pushes else ()
+    if len(pushes) == 1 and (config.fme or config.event_arch):
+        return [(_event_request, first, (0,))]
+    if len(pushes) == 1 and (config.max_batch == 1 or len(first) == 4 and len(
+            _get_url(config, first, 2, "%.16f" % 0)) <= MAX_URL_BYTES):
+        return [(_get_request, (first, at), (0,)) for at in range(2, len(first), 2)]
     return _batch_parts(config, pushes)
 
 
-def _halves(part: _Part) -> List[_Part]:
+def _halves(part: _Part) -> list[_Part]:
     """*part* in two, or nothing where it cannot be split."""
     build, payload, members = part
     if build is not _batch_request or len(payload) < 2:
@@ -473,17 +568,18 @@ def _halves(part: _Part) -> List[_Part]:
 
 
 class _Failure(Exception):
-    """An attempt that did not deliver. *kind* is a `PushResult.error`; *wait* is how
-    many seconds the server wants to be left alone for."""
+    """An attempt that did not deliver. *kind* is a `PushResult.error`, *detail* says why
+    in words; *wait* is how many seconds the server wants to be left alone for."""
 
-    def __init__(self, kind: str, retry: bool = True, status: Optional[int] = None,
-                 wait: float = 0.0) -> None:
-        super().__init__(kind)
-        self.kind, self.retry, self.status, self.wait = kind, retry, status, wait
+    def __init__(self, kind: str, detail: str, retry: bool = True,
+                 status: int | None = None, wait: float = 0.0) -> None:
+        super().__init__("%s, %s" % (kind, detail))
+        self.kind, self.detail, self.retry = kind, detail, retry
+        self.status, self.wait = status, wait
 
 
 class _TimedOut(Exception):
-    """The deadline of an attempt has passed."""
+    """The deadline of an attempt has passed. No OSError: those are sent once more."""
 
 
 def _checked_url(base_url: str) -> urllib.parse.SplitResult:
@@ -491,9 +587,12 @@ def _checked_url(base_url: str) -> urllib.parse.SplitResult:
     if text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}"):
         try:
             url = urllib.parse.urlsplit(text)
-            (url.hostname or "").encode("idna")
-            if (url.scheme in ("http", "https") and url.hostname and url.port != 0
-                    and url.path.isascii()):
+            # What comes out of IDNA goes into the request: it may hold a blank that did
+            # not go in.
+            host = (url.hostname or "").encode("idna").decode()
+            if (url.scheme in ("http", "https") and host.strip(".") and url.port != 0
+                    and url.path.isascii()
+                    and all(char.isalnum() or char in "-._:%" for char in host)):
                 return url
         except ValueError:  # a port out of range, brackets that do not match
             pass
@@ -501,7 +600,7 @@ def _checked_url(base_url: str) -> urllib.parse.SplitResult:
                      "path at most")
 
 
-def _proxy_for(scheme: str, host: str, port: int) -> Optional[Tuple[str, int, str]]:
+def _proxy_for(scheme: str, host: str, port: int) -> tuple[str, int, str] | None:
     """(host, port, Proxy-Authorization) of the proxy that the environment names, if any.
 
     Only the environment: asking macOS for its proxies crashes a forked child.
@@ -510,26 +609,45 @@ def _proxy_for(scheme: str, host: str, port: int) -> Optional[Tuple[str, int, st
         return None
     from urllib import request  # 5 ms, for the few who have a proxy
     library: Any = request  # typeshed does not know these two functions
-    text = library.getproxies_environment().get(scheme)
-    if not text or library.proxy_bypass_environment("%s:%d" % (host, port)):
+    proxies = library.getproxies_environment()
+    text = proxies.get(scheme)
+    # Blanks part the entries, too, and a block of addresses is one: as curl has it.
+    exempt = proxies.get("no", "").replace(",", " ").split()
+    if (not text or _is_in_block(host, exempt) or library.proxy_bypass_environment(
+            "%s:%d" % (host, port), {"no": ",".join(exempt)})):
         return None
+    address: str = text if "://" in text else "http://" + text
     try:
-        address: str = text if "://" in text else "http://" + text
-        url = urllib.parse.urlsplit(address)
-        if url.scheme != "http" or not url.hostname:
+        url = urllib.parse.urlsplit("" if set("#?") & set(address) else address)
+        if url.scheme != "http" or not url.hostname or "@" in url.path:
             raise ValueError
-        login = ""
-        if url.username is not None:
-            import base64
-            pair = "%s:%s" % (url.username, url.password or "")
-            login = "Basic " + base64.b64encode(
-                urllib.parse.unquote_to_bytes(pair)).decode()
-        return url.hostname, url.port or 80, login
+        proxy, number = url.hostname, url.port or 80
     except ValueError:
-        raise ValueError("%s_PROXY must be http://host:port" % scheme.upper()) from None
+        raise ValueError(
+            "%s_PROXY must be http://host:port or http://user:password@host:port, with "
+            "%%23 %%2F %%3F %%40 for # / ? @ in user or password; of https:// and socks5:// "
+            "proxies give the http:// port, or give a transport" % scheme.upper()) from None
+    login = ""
+    if url.username is not None:
+        import base64
+        pair = "%s:%s" % (url.username, url.password or "")
+        login = "Basic " + base64.b64encode(urllib.parse.unquote_to_bytes(pair)).decode()
+    return proxy, number, login
 
 
-def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
+def _is_in_block(host: str, entries: Iterable[str]) -> bool:
+    import ipaddress
+    for entry in entries:
+        try:
+            if "/" in entry and ipaddress.ip_address(host) in ipaddress.ip_network(
+                    entry, strict=False):
+                return True
+        except ValueError:  # the host is a name, or the entry no block
+            pass
+    return False
+
+
+def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
     """A context that verifies, made once: it costs 20-30 ms.
 
     Raises `ValueError` for what could only fail later, once for every push.
@@ -539,30 +657,36 @@ def _tls_context(given: Optional[ssl.SSLContext]) -> ssl.SSLContext:
                          "use an http:// base_url, or a transport")
     if given is not None:
         return given
-    capath = os.environ.get("SSL_CERT_DIR")
     try:
         context = ssl.create_default_context()
         if os.environ.get("SSL_CERT_FILE"):  # OpenSSL passes over one it cannot read
             context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
-    except (OSError, ValueError) as error:
+        context.set_alpn_protocols(["http/1.1"])
+        found = _has_certificates(context)
+    except Exception as error:  # of whatever class: a replaced SSLContext may raise it
         raise ValueError("the certificates that the environment names cannot be used "
-                         "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % error) from None
-    folder = capath or ssl.get_default_verify_paths().capath
-    if not context.cert_store_stats()["x509_ca"] and not (
-            folder and os.path.isdir(folder) and os.listdir(folder)):
+                         "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % (
+                             str(error) or type(error).__name__)) from None
+    if not found:
         raise ValueError("no CA certificates found: name a file of them in SSL_CERT_FILE, "
                          "or give a transport")
-    context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _has_certificates(context: ssl.SSLContext) -> bool:
+    try:
+        if context.cert_store_stats()["x509_ca"]:
+            return True
+    except NotImplementedError:  # truststore's: it asks the system when it verifies
+        return True
+    folder = os.environ.get("SSL_CERT_DIR") or ssl.get_default_verify_paths().capath
+    return bool(folder and os.path.isdir(folder) and os.listdir(folder))
 
 
 class _Endpoint:
     """Where requests go. Read by any thread, written by nobody after construction."""
 
-    __slots__ = ("scheme", "host", "port", "literal", "authority", "origin", "path",
-                 "ssl_context", "proxy")
-
-    def __init__(self, base_url: str, ssl_context: Optional[ssl.SSLContext],
+    def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
         url = _checked_url(base_url)
         self.scheme: str = url.scheme
@@ -572,11 +696,11 @@ class _Endpoint:
         self.authority = self.literal + (":%d" % url.port if url.port else "")
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path: str = url.path.rstrip("/")
-        self.ssl_context: Optional[ssl.SSLContext] = None
-        self.proxy: Optional[Tuple[str, int, str]] = None
-        library: Any = sys.modules.get("ssl")  # not imported: there can be no context
-        if ssl_context is not None and not (
-                library and isinstance(ssl_context, library.SSLContext)):
+        self.ssl_context: ssl.SSLContext | None = None
+        self.proxy: tuple[str, int, str] | None = None
+        # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
+        if ssl_context is not None and not callable(
+                getattr(ssl_context, "wrap_socket", None)):
             raise TypeError("ssl_context must be an ssl.SSLContext, or None")
         if network:
             self.proxy = _proxy_for(self.scheme, self.host, self.port)
@@ -584,21 +708,21 @@ class _Endpoint:
                 self.ssl_context = _tls_context(ssl_context)
 
 
-def _ready(sock: socket.socket, writing: bool, seconds: float) -> bool:
+def _ready(sock: Any, reading: bool, writing: bool, seconds: float) -> bool:
     """Wait until *sock* can be read or written without blocking."""
     if hasattr(select, "poll"):  # select fails from descriptor 1024 on
         poll = select.poll()
-        poll.register(sock, select.POLLOUT if writing else select.POLLIN)
+        poll.register(sock, reading * select.POLLIN | writing * select.POLLOUT)
         return bool(poll.poll(seconds * 1000))
+    reads, writes = [sock] if reading else [], [sock] if writing else []
     # Windows reports a failed connect in the third list only.
-    reads, writes = ([], [sock]) if writing else ([sock], [])
     return any(select.select(reads, writes, writes, seconds))
 
 
 class _Buffer(io.BufferedReader):
     def flush(self) -> None:
-        """Nothing. The garbage collector may close this before the HTTPResponse that
-        flushes it when it is closed; from 3.13 on the error would be on stderr."""
+        """Nothing. The garbage collector may close this buffer first; HTTPResponse.close()
+        then flushes it, which would raise, and from 3.13 on be printed."""
 
 
 class _Answer(io.RawIOBase):
@@ -622,34 +746,39 @@ class _Connection:
     """
 
     def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
+        self.stage = ""  # what it is doing: "proxy", "name", "connection", "tls", "answer"
         self._endpoint = endpoint
         self._gate = gate  # see _Process
         self._sock: Any = None
-        self._answer: Optional[http.client.HTTPResponse] = None
+        self._best: Any = None  # the address that answered last
+        self._answer: http.client.HTTPResponse | None = None
         self._file: Any = None  # what HTTPResponse reads the answer from
-        self._heard = False  # a byte of the answer has come
+        self._early: bytes | None = None  # what came before all of the request was sent
+        self._heard = self._ended = False  # a byte of the answer, its end has come
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._seen = self._end = 0.0  # monotonic: the last look, the end of the attempt
+        self._seconds = 0.0  # for the attempt
+        self._seen = self._end = 0.0  # of _now: the last look, the end of the attempt
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
         """Send *request* and return the answer once its headers are there.
 
         Raises `_Failure`. The body is left to `tidy`.
         """
-        self._seen = monotonic()
+        self._seconds, self._seen = seconds, _now()
         self._end = self._seen + seconds
         if self._sock is not None:
             self._drop_if_stale()
         while True:
             reused = self._sock is not None
             try:
-                self._heard = False
                 if not reused:
                     self._open()
                 return self._exchange(request)
-            except Exception as error:
-                self.close()
+            except BaseException as error:
+                self.close()  # an interrupt leaves half a request behind, too
+                if _is_interrupt(error) or not isinstance(error, Exception):
+                    raise
                 # The server closed a kept connection at the moment we used it again.
                 # Allowed only as long as no byte of an answer has come.
                 if reused and not self._heard and not self._shut and isinstance(
@@ -663,12 +792,13 @@ class _Connection:
         if answer is None:
             return
         try:
-            if answer.will_close:
+            if (answer.will_close or self._early is not None or _is_odd(answer)
+                    or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
-            elif len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES:
-                self.close()
-        except Exception:  # the status is known already: this costs the connection only
-            self.close()
+        except BaseException as error:
+            self.close()  # all that it costs: the status is known already
+            if _is_interrupt(error) or not isinstance(error, Exception):
+                raise
 
     def close(self) -> None:
         sock, self._sock = self._sock, None
@@ -684,7 +814,7 @@ class _Connection:
             return
         # Not sock.shutdown: that of a TLS socket drops its TLS layer first, and its owner
         # would go on in plain text. The sockets of eventlet have no other.
-        shutdown = getattr(socket.socket, "shutdown", None)
+        shutdown: Any = getattr(socket.socket, "shutdown", None)
         try:
             if shutdown is None:
                 sock.shutdown(socket.SHUT_RDWR)
@@ -704,12 +834,23 @@ class _Connection:
         except (AttributeError, OSError):
             pass
 
+    def makefile(self, mode: str) -> Any:
+        """What HTTPResponse asks its socket for."""
+        return self._file
+
     def receive(self, buffer: Any) -> int:
+        if self._early:
+            part, self._early = self._early[:len(buffer)], self._early[len(buffer):]
+            buffer[:len(part)] = part
+            return len(part)
         if self._heard and self._left() < 0:
             raise _TimedOut  # a flood never makes us wait, so it is stopped here
         received: int = self._call(self._sock.recv_into, False, buffer)
         self._heard = self._heard or received > 0
+        self._ended = received == 0
         return received
+
+    # Waiting.
 
     def _left(self) -> float:
         """Seconds that are left of the attempt, however the server drips.
@@ -717,101 +858,120 @@ class _Connection:
         Waits are cut into slices, so a look that comes far later than the one before
         means that the process was frozen, and that is not the server's fault.
         """
-        now = monotonic()
+        now = _now()
         gap, self._seen = now - self._seen, now
         if gap > 2 * FROZEN_SECONDS:
             self._end += gap
         return self._end - now
 
-    def _wait(self, writing: bool, share: float = 1.0) -> None:
-        """Wait for the socket for a *share* of the time that is left, or raise
+    def _wait(self, reading: bool, writing: bool, most: float = float("inf")) -> bool:
+        """Wait until the socket is ready, or *most* seconds are over (False), or raise
         `_TimedOut`. It is asked once more after the end: the answer may be there."""
-        rest = 0.0 if share == 1.0 else self._left() * (1 - share)
+        until = _now() + most
         while True:
-            left = self._left() - rest
-            if _ready(self._sock, writing, max(0.0, min(left, FROZEN_SECONDS))):
-                return
+            left = self._left()
+            rest = until - self._seen
+            if _ready(self._sock, reading, writing, max(0.0, min(left, rest, FROZEN_SECONDS))):
+                return True
             if left <= 0:
                 raise _TimedOut
+            if rest <= 0:
+                return False
 
-    def _drop_if_stale(self) -> None:
-        """A NAT forgets silently, and a thawed Lambda finds its connections closed."""
-        wall, mono = self._used
-        idle = max(time() - wall, self._seen - mono)  # a frozen monotonic clock may stop
+    def _try(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Make one non-blocking socket call; None where it would have to wait."""
+        plain = self._endpoint.ssl_context is None
         try:
-            # Bytes that nobody asked for would be taken for the next answer.
-            if idle > IDLE_SECONDS or _ready(self._sock, False, 0) or (
-                    self._endpoint.ssl_context is not None and self._sock.pending()):
-                self.close()
-        except (OSError, ValueError):
-            self.close()
+            if plain:
+                return call(*args)
+            with self._gate:
+                return call(*args)
+        except OSError as error:
+            if isinstance(error, BlockingIOError) or not plain and isinstance(
+                    error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
+                return None
+            raise
 
     def _call(self, call: Callable[..., Any], writing: bool, *args: Any) -> Any:
-        """Make one non-blocking socket call, waiting as often as it asks for that."""
-        plain = self._endpoint.ssl_context is None
-        if plain and not writing:
+        """Make one socket call, waiting as often as it asks for that."""
+        if self._endpoint.ssl_context is None and not writing:
             # TLS may hold bytes already; here it saves a call that finds nothing.
-            self._wait(False)
+            self._wait(True, False)
         while True:
-            try:
-                if plain:
-                    return call(*args)
-                with self._gate:
-                    return call(*args)
-            except OSError as error:
-                if isinstance(error, BlockingIOError):
-                    wants_write = writing
-                elif plain:
-                    raise
-                elif isinstance(error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
-                    wants_write = isinstance(error, ssl.SSLWantWriteError)
-                else:
-                    raise
-            self._wait(wants_write)
+            result = self._try(call, *args)
+            if result is not None:
+                return result
+            self._wait(not writing, writing)
+
+    # Opening.
 
     def _open(self) -> None:
         endpoint = self._endpoint
         if endpoint.proxy is None:
+            self.stage = "name"
             self._connect(endpoint.host, endpoint.port)
         else:
-            try:
-                self._connect(*endpoint.proxy[:2])
-            except OSError:
-                raise _Failure("proxy") from None
+            self.stage = "proxy"
+            self._connect(*endpoint.proxy[:2])
             if endpoint.scheme == "https":
                 self._tunnel(endpoint.proxy[2])
         context = endpoint.ssl_context
         if context is not None:
+            self.stage = "tls"
             with self._gate:
                 self._sock = context.wrap_socket(
-                    self._sock, server_hostname=endpoint.host,
+                    self._sock, server_hostname=endpoint.host.rstrip("."),
                     do_handshake_on_connect=False)
-            self._call(self._sock.do_handshake, False)
+            self._call(self._handshake, False)
+
+    def _handshake(self) -> bool:
+        self._sock.do_handshake()
+        return True  # do_handshake returns None, which means "wait" to _try
 
     def _connect(self, host: str, port: int) -> None:
-        """Try every address of *host*, each with its share of the time that is left."""
-        addresses = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-        last: Exception = OSError("no address")
-        for number, (family, kind, protocol, _, address) in enumerate(addresses):
-            if self._shut:
-                break
+        """Connect to the first address of *host* that answers, beginning with the one that
+        did last time. Each is tried briefly, because one may swallow everything; then
+        each that was silent once more, for its share of the time that is left."""
+        addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        addresses.sort(key=lambda address: address[4] != self._best)
+        if self.stage == "name":
+            self.stage = "connection"
+        failure: tuple[int | None, str] = (None, "no address")
+        brief = len(addresses) if len(addresses) > 1 else 0  # so many tries
+        while addresses and not self._shut:
+            family, kind, protocol, _, address = addresses.pop(0)
+            brief -= 1
+            most = NEXT_ADDRESS_SECONDS if brief >= 0 else (
+                self._left() / (len(addresses) + 1))
             try:
-                # Known to `shut` before it connects.
-                self._sock = sock = socket.socket(family, kind, protocol)
-                sock.setblocking(False)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                try:
-                    sock.connect(address)
-                except BlockingIOError:
-                    self._wait(True, 1 / (len(addresses) - number))
-                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if code:
-                        raise OSError(code, os.strerror(code)) from None
-                return
-            except (OSError, _TimedOut) as error:
-                last = error
-                self.close()
-        raise last
+                if self._connect_to(socket.socket(family, kind, protocol), address, most):
+                    self._best = address
+                    return
+                addresses.append((family, kind, protocol, "", address))
+            except OSError as error:
+                if _is_interrupt(error):
+                    raise
+                failure = error.errno, error.strerror or type(error).__name__
+            self.close()
+        raise OSError(*failure)
+
+    def _connect_to(self, sock: Any, address: Any, most: float) -> bool:
+        """Wait at most that many seconds. False: no answer."""
+        self._sock = sock  # known to `shut` before it connects
+        # PySocks talks to its proxy within connect, and cannot do so without waiting.
+        sock.settimeout(max(0.01, most) if hasattr(sock, "set_proxy") else 0.0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            pass
+        sock.settimeout(0.0)
+        if not self._wait(False, True, most):
+            return False
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        return True
 
     def _tunnel(self, login: str) -> None:
         """Ask the proxy for a connection to the server."""
@@ -820,21 +980,23 @@ class _Connection:
         if login:
             lines.append("Proxy-Authorization: " + login)
         self._send_all(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
-        try:
-            status = self._receive("CONNECT").status
-        except (OSError, http.client.HTTPException):
-            raise _Failure("proxy") from None
+        status = self._receive("CONNECT").status
         if not 200 <= status < 300:
-            raise _Failure("proxy", _is_transient(status), status)
-        self._heard = False  # that was the proxy, not the server
+            raise _Failure("proxy", "HTTP status %d from the proxy" % status,
+                           _is_transient(status), status)
+
+    # Sending and receiving.
 
     def _exchange(self, request: Request) -> http.client.HTTPResponse:
+        self.stage, self._heard = "answer", False
         try:
             self._send_all(self._serialised(request))
-        except OSError:  # of whatever kind; over TLS that depends on the Python
-            pass  # a server may answer, 413 for one, and hang up before it has read it all
+        except OSError as error:  # of whatever kind; over TLS that depends on the Python
+            if _is_interrupt(error):
+                raise
+            # A server may answer, 413 for one, and hang up before it has read it all.
         self._answer = answer = self._receive(request.method)
-        self._used = (time(), monotonic())
+        self._used = (time.time(), _now())
         return answer
 
     def _serialised(self, request: Request) -> bytes:
@@ -853,37 +1015,87 @@ class _Connection:
             request.method, target, "\r\n".join(lines))).encode("ascii") + body
 
     def _send_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._call(self._sock.send, True, view):]
-
-    def makefile(self, mode: str) -> Any:
-        """What HTTPResponse asks its socket for."""
-        return self._file
+        """Send *data*, or as much of it as the server takes before it answers: one that
+        says 413 may never read the rest."""
+        view, self._early = memoryview(data), None
+        while True:
+            view = view[self._try(self._sock.send, view) or 0:]
+            if not view:
+                return
+            self._wait(True, True)
+            self._early = self._try(self._sock.recv, 1024)
+            if self._early is not None:
+                self._heard = self._early != b""
+                return
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
         self._file = _Buffer(_Answer(self), 8192)  # the default is 16 times that on 3.15
+        self._ended = False
         this: Any = self  # quacks like the socket that HTTPResponse asks for
         while True:
             answer = http.client.HTTPResponse(this, method=method)
             answer.begin()
+            if self._ended:  # http.client takes that for the end of the head
+                raise _Failure("proxy" if self.stage == "proxy" else "response",
+                               "the answer ended within its head")
             if answer.status >= 200:
                 return answer  # http.client passes over 100 only, not over 103
+            # Detach the file, or discarding this 1xx answer closes the one that the next
+            # answer is read from.
             passed: Any = answer
-            passed.fp = None  # or dropping it would close the file of the next one
+            passed.fp = None
+
+    def _drop_if_stale(self) -> None:
+        """A NAT forgets silently, and a thawed Lambda finds its connections closed."""
+        wall, mono = self._used
+        idle = max(time.time() - wall, self._seen - mono)  # a frozen clock may stand still
+        try:
+            # Bytes that nobody asked for would be taken for the next answer. What TLS
+            # itself has to say, session tickets for one, is passed over by recv.
+            if idle > IDLE_SECONDS or (
+                    _ready(self._sock, True, False, 0) if self._endpoint.ssl_context is None
+                    else self._try(self._sock.recv, 1) is not None):
+                self.close()
+        except (OSError, ValueError) as error:
+            self.close()
+            if _is_interrupt(error):
+                raise
 
     def _failure(self, error: Exception) -> _Failure:
+        """*error* as a `_Failure`, with a detail that holds nothing private."""
         if isinstance(error, _Failure):
             return error
         if isinstance(error, _TimedOut):
-            return _Failure("timeout")
-        if self._endpoint.ssl_context is not None:
+            return _Failure("timeout", "no %s within %g s" % ({
+                "proxy": "answer from the proxy", "answer": "answer",
+                "tls": "TLS handshake"}.get(self.stage, "connection"), self._seconds))
+        kind = "proxy" if self.stage == "proxy" else (
+            "connection" if isinstance(error, OSError) else "response")
+        if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
             if isinstance(error, ssl.SSLCertVerificationError):
-                return _Failure("tls", retry=False)
-            if isinstance(error, ssl.SSLError) and not isinstance(
-                    error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-                return _Failure("tls")
-        return _Failure("connection" if isinstance(error, OSError) else "response")
+                return _Failure("tls", getattr(error, "verify_message", "")
+                                or "the certificate cannot be verified", retry=False)
+            if not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+                return _Failure("tls", (error.reason or type(error).__name__).replace(
+                    "_", " ").lower())
+            error = http.client.RemoteDisconnected("")
+        if isinstance(error, http.client.RemoteDisconnected):
+            return _Failure(kind, "the server closed the connection without an answer")
+        if isinstance(error, http.client.BadStatusLine):
+            return _Failure(kind, "the answer is not HTTP" + (
+                " but TLS: base_url must be https://" if "\x15\x03" in str(error) else ""))
+        if isinstance(error, OSError) and error.errno is not None and error.strerror:
+            return _Failure(kind, "[Errno %d] %s" % (error.errno, error.strerror))
+        return _Failure(kind, type(error).__name__)
+
+
+def _is_odd(answer: http.client.HTTPResponse) -> bool:
+    """Does its head contradict itself about its body? Then nobody knows where it ends."""
+    said = [value for name, value in answer.headers.items()
+            if name.lower() in ("transfer-encoding", "content-length")]
+    if answer.status in (204, 304):
+        return said not in ([], ["0"])
+    return len(said) > 1 or bool(said) and not (answer.chunked or said[0].isdigit())
 
 
 def _is_transient(status: int) -> bool:
@@ -892,42 +1104,51 @@ def _is_transient(status: int) -> bool:
 
 def _retry_after(answer: http.client.HTTPResponse) -> float:
     """Seconds that the server wants to be left alone for; 0 where it does not say."""
-    text = (answer.getheader("Retry-After") or "").strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text[:9])
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time()
-        except (TypeError, ValueError, IndexError, OverflowError):
-            return 0.0
+    text = answer.getheader("Retry-After") or ""
+    try:
+        if set(text) <= set("0123456789., "):  # "2.5", or two headers: the longest of all
+            longest = max(float(part) for part in text.split(","))
+            seconds = float(math.ceil(min(longest, MAX_RETRY_AFTER_SECONDS)))
+        else:
+            date = email.utils.parsedate_tz(text)
+            if date is None:
+                return 0.0
+            # Without a zone it is GMT. Not datetime: Windows refuses years it dislikes.
+            seconds = calendar.timegm(date[:9]) - (date[9] or 0) - time.time()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return 0.0
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 # -- Sender: pending pushes, workers, retries, fork, exit --------------------------------
 #
-# All the state there is, and who may touch it. A push takes no lock: it makes atomic
-# calls on deques only, so a signal handler, a finaliser or a logging handler may push
-# in the middle of anything, and a fork finds nothing held.
+# A push takes no lock. Whoever holds one may be made to run a finaliser by the garbage
+# collector, and that may log; another thread may push from inside a log handler, whose
+# lock it holds. With a lock in push the two would wait for each other.
 #
-#   state of a _Sender       written by                      guard
-#   ----------------------   -----------------------------   --------------------------
-#   waiting, reserved        push; take, settle, sweep       atomic deque calls
-#   ready                    gather, take, _deliver          atomic deque calls
-#   idle, sleepers           the thread that sleeps; push    atomic deque calls
-#   workers                  hire; a worker that starts or   hiring to add one, lock to
-#                              ends                             remove one
-#   serving, connections     the thread that sends, reports  atomic set calls
-#   taken, batches           take, settle, sweep             lock
-#   windows, lost            flush, settle                   lock
-#   delivered, failed,       the threads that send           lock
-#     requests, retries,
-#     not_before
-#   refusals, troubles       anyone                          lock, and _Tally
-#   closed, swept,           close, exit, the end of the     set once, never cleared
-#     orphaned                 client
+# All else changes under the sender's lock. It is reentrant, and a signal handler or a
+# finaliser of the thread that holds it may call anything here. So under it there are
+# assignments only, each of which leaves the state whole: never a wait, a socket, a log
+# line, or anybody else's code.
 #
-# lock is reentrant, held for assignments only, and never across a wait, a socket, a log
-# line or anybody else's code. Deadlines are monotonic.
+#   state              what it is                                     changed by
+#   -----------------  ---------------------------------------------  -------------------
+#   waiting            accepted, taken by nobody                      push; take
+#   reserved           the room that is taken, one for a dimension    push; settle
+#   book               pushes delivered, pushes failed, the batches   take; settle
+#                      that are taken and not settled
+#   batch.owner        the thread that works on it, or None           take, give_back
+#   parked             a lock for each idle worker; whoever removes   park; wake
+#                      it releases it
+#   workers            threads started and not ended                  hire; _work
+#   windows, untold    what flushes wait for; where the last loss     flush; settle
+#                      is that no flush has told
+#   closed             nothing more is accepted                       close, exit, dismiss
+#   swept              nothing more is sent: it is "closed", "exit"   sweep
+#   requests, retries,                                                the threads that
+#     not_before                                                        send
+#
+# Time is that of _now.
 
 
 class PushResult(_PushResult):
@@ -936,67 +1157,41 @@ class PushResult(_PushResult):
     user_id and dimensions (a dict) are the caller's own. delivered is True where VWO
     answered 2xx to all of it. status is the last HTTP status (int) or None. error is
     None, or one of "timeout", "connection", "tls", "proxy", "http" (a status that is
-    not 2xx), "response" (not HTTP), "transport" (a custom one raised, or returned no int),
-    "closed", "exit".
-    attempts is the most that any one request with this push took. The `repr` leaves out
-    what is personal.
+    not 2xx), "response" (not HTTP), "transport" (a custom one raised, or returned no
+    int), "closed", "exit". attempts is the most that any one request with this push took.
+    detail (str or None) says why the last attempt failed, in the words of the system, of
+    OpenSSL or of the exception's type. The `repr` leaves out what is personal.
     """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return "<PushResult delivered=%r status=%r error=%r attempts=%r>" % (
-            self.delivered, self.status, self.error, self.attempts)
-
-
-class _Tally:
-    """A count that loses nothing to re-entrance: one C call adds, even on 3.7, where
-    ``n += 1`` can be interrupted half-way by a signal handler that does the same."""
-
-    __slots__ = ("_ticks", "_reads")
-
-    def __init__(self) -> None:
-        self._ticks, self._reads = count(), count()
-
-    def add(self) -> None:
-        next(self._ticks)
-
-    def read(self) -> int:
-        return next(self._ticks) - next(self._reads)
+        return "<PushResult delivered=%r status=%r error=%r attempts=%r detail=%r>" % (
+            self.delivered, self.status, self.error, self.attempts, self.detail)
 
 
 _FULL = "max_pending is reached"
 _CLOSED = "the client is closed"
-_BROKE = "it could not be queued"  # out of memory
-_DROPPED = (_FULL, _CLOSED, _BROKE)
+_BROKE = "out of memory"
+_NO_MEMORY = (MemoryError, RecursionError, SystemError)  # the last one is CPython's slip
+
+# Runs an iterator within one call of C, so that no interrupt can come in between.
+_sink: deque[Any] = deque(maxlen=0)
+_in_one_step = _sink.extend
 
 
-class _Notices:
-    """Counts by reason, and a log line for each at most every `LOG_SECONDS`."""
+def _ticks(counter: count[int]) -> int:
+    """How often next() was called on *counter*. Read from its repr, which changes nothing:
+    next() adds in one C call, so threads and signal handlers lose no count."""
+    return int(repr(counter)[6:-1])
 
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-        self._tallies: Dict[str, _Tally] = {}
-        self._told: Dict[str, Tuple[float, int]] = {}
 
-    def add(self, reason: str) -> None:
-        with self._lock:
-            self._tallies.setdefault(reason, _Tally()).add()
-
-    def total(self, dropped: bool) -> int:
-        return sum(tally.read() for reason, tally in list(self._tallies.items())
-                   if (reason in _DROPPED) is dropped)
-
-    def due(self, reason: str) -> int:
-        """How many the line to be logged now stands for; 0: log nothing now."""
-        now = monotonic()
-        with self._lock:
-            when, before = self._told.get(reason, (now - LOG_SECONDS, 0))
-            if now - when < LOG_SECONDS:
-                return 0
-            total = self._tallies[reason].read()
-            self._told[reason] = (now, total)
-            return total - before
+def _frames() -> Iterator[FrameType]:
+    """The frames that this thread is in, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _may_log() -> bool:
@@ -1005,55 +1200,54 @@ def _may_log() -> bool:
     We may be in a signal handler or a finaliser that interrupted it, or in a handler of
     its own, and whatever it has locked we would wait for, for ever.
     """
-    frame: Optional[FrameType] = sys._getframe(1)  # pyright: ignore
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).split(".")[0] in ("logging", "queue"):
-            return False
-        frame = frame.f_back
-    return True
+    return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
+        "logging", "queue") for frame in _frames())
 
 
-def _log(notices: _Notices, reason: str, text: str, last_resort: bool) -> None:
-    """Log *text* as a warning, unless the same was logged a short while ago.
+class _Notices:
+    """Log lines about what went wrong: for each kind one, then none for `LOG_SECONDS`,
+    with how often it happened. Waits for no lock of ours."""
 
-    logging is not imported for this: that costs 6-10 ms. A process that has not done so
-    gets one line on stderr where *last_resort* is true, as logging would do it.
-    """
-    try:
-        if not _may_log():
+    def __init__(self, sender: _Sender) -> None:
+        self._sender = sender
+        self._counts: dict[str, count[int]] = {}
+        # (when the last line was logged, the count then); empty while one is being logged
+        self._last: dict[str, deque[tuple[float, int]]] = {}
+
+    def add(self, kind: str, text: str, number: int = 1) -> None:
+        """Something of this *kind* happened *number* times; *text* is the line."""
+        counts = self._counts.setdefault(kind, count())
+        for _ in range(number):
+            next(counts)
+        # Exit prints nothing: stderr may be locked by a thread that is gone. And another
+        # thread may wait for our lock while it holds that of a log handler.
+        if self._sender.process.exiting or self._sender.holds_lock() or not _may_log():
             return
-        logging = sys.modules.get("logging")
-        logger = logging and logging.getLogger("vwo_push")
-        if not last_resort and not (logger and logger.hasHandlers()):
+        last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
+        try:
+            told = when, before = last.pop()
+        except IndexError:  # another thread is just about to log it
             return
-        number = notices.due(reason)
-        if number and logger:
-            logger.warning("%s: %s (%d)", text, reason, number)
-        elif number and sys.stderr:
-            sys.stderr.write("vwo_push: %s: %s (%d)\n" % (text, reason, number))
-    except Exception:  # a broken handler or stream is not the caller's trouble
-        pass
+        try:
+            if _now() - when >= LOG_SECONDS:
+                told = _now(), _ticks(counts)
+        finally:
+            last.append(told)
+        if told[1] > before:
+            self._say("%s (%d)" % (text, told[1] - before))
 
-
-def _task() -> str:
-    """Where Linux shows the thread that this runs on, while there is one; "" elsewhere."""
-    try:
-        return "/proc/" + os.readlink("/proc/thread-self")
-    except OSError:
-        return ""
-
-
-def _is_there(task: str) -> bool:
-    # The greenlets of gevent run on a thread that stays: this one, or the main thread.
-    return task not in ("", _task(), "/proc/%d/task/%d" % (getpid(), getpid())) and (
-        os.path.exists(task))
-
-
-def _join(worker: threading.Thread, until: float) -> None:
-    try:
-        worker.join(max(0.0, until - monotonic()))
-    except RuntimeError:  # this very thread, or one that is only just starting
-        pass
+    def _say(self, line: str) -> None:
+        """As a warning. logging is not imported for this: that costs 6-10 ms. A process
+        that has not done so gets a line on stderr, as logging's last resort would do."""
+        try:
+            logging = sys.modules.get("logging")
+            if logging:
+                logging.getLogger("vwo_push").warning("%s", line)
+            elif sys.stderr:
+                sys.stderr.write("vwo_push: %s\n" % line)
+        except Exception as error:  # a broken handler or stream is not the caller's trouble
+            if _is_interrupt(error):
+                raise
 
 
 class _Process:
@@ -1064,33 +1258,18 @@ class _Process:
     which waits, and urllib.parse.quote, which has a lock on PyPy.
     """
 
-    __slots__ = ("senders", "gate", "exiting", "watched", "leaving", "__weakref__")
-
     def __init__(self) -> None:
-        self.senders: Set[_Sender] = set()
+        self.senders: set[_Sender] = set()  # those that an exit has to look after
         self.gate = threading.RLock()
         self.exiting = False
-        self.watched = False
-        self.leaving: Dict[threading.Thread, str] = {}  # workers at their end: their _task
-
-    def join_leaving(self, until: float) -> None:
-        """Wait for the workers at their end, until the monotonic time *until*, and forget
-        those that are gone for the system, too.
-
-        When Python is done with a thread that has used OpenSSL, it takes locks of it once
-        more. A fork at that moment would leave them taken in the child for ever.
-        """
-        for worker, task in list(self.leaving.items()):
-            _join(worker, until)
-            while _is_there(task) and monotonic() < until:
-                sleep(0.0005)
-            if not (worker.is_alive() or _is_there(task)):
-                self.leaving.pop(worker, None)
+        self.silent = False  # an interrupt has ended the exit: on_result is not called
+        self.watched = False  # by _watch_exit
+        self.last_end = 0.0  # when the last worker ended
 
 
-# By process id: one entry, but for a moment. Kept by importlib.reload: the exit handlers
-# of both look here for what is pending.
-_processes: Dict[int, _Process] = globals().get("_processes", {})
+# Keyed by pid; after a fork there are two entries for a moment. Kept by importlib.reload:
+# the exit handlers of both look here for what is pending.
+_processes: dict[int, _Process] = globals().get("_processes", {})
 
 
 def _process() -> _Process:
@@ -1117,61 +1296,66 @@ def _watch_exit(process: _Process) -> None:
         return
     if current().name != "MainProcess":
         process.watched = True
-        _finalise(process)
+
+        def finalise(_: object) -> None:
+            util.Finalize(None, _at_exit, exitpriority=10)
+
+        finalise(process)
         # Again, for a client that the main module makes while it is imported: before
         # 3.13 a child of the forkserver clears its finalisers after that.
-        util.register_after_fork(process, _finalise)
-
-
-def _finalise(process: _Process) -> None:
-    sys.modules["multiprocessing.util"].Finalize(None, _at_exit, exitpriority=10)
+        util.register_after_fork(process, finalise)
 
 
 class _Batch:
-    """Pushes that one thread has taken and sends together."""
+    """Pushes that one thread sends together."""
 
-    __slots__ = ("first", "pushes", "size", "parts", "tries", "attempts", "outcomes",
-                 "claimed")
+    __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "answers",
+                 "results", "room")
 
-    def __init__(self, first: int, pushes: List[_Push], size: int) -> None:
+    def __init__(self, first: int, owner: int) -> None:
         self.first = first  # how many pushes were taken before these
-        self.pushes = pushes
-        self.size = size  # in dimensions
-        self.parts: Optional[List[_Part]] = None  # what is left to send
+        self.owner: int | None = owner  # ident of the thread that works on it
+        self.pushes: list[_Push] = []
+        self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
-        self.attempts = [0] * len(pushes)
-        self.outcomes: List[Tuple[Optional[int], Optional[str]]] = (
-            [(None, None)] * len(pushes))
-        self.claimed = False  # somebody is settling it
+        self.detail: str | None = None  # why the last attempt failed
+        self.answers: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
+        self.results: deque[tuple[_Push, _Outcome]] | None = None  # still to be told
+        self.room: Iterator[None] = iter(())  # frees what it has reserved, once
 
-    def unsent(self) -> Iterable[int]:
-        """The pushes that are not, or not wholly, sent."""
-        if self.parts is None:
-            return range(len(self.pushes))
-        return [index for part in list(self.parts) for index in part[2]]
+    def give_up(self, error: str) -> None:
+        """End whatever is not sent with *error*."""
+        members: list[Sequence[int]] = [range(len(self.pushes))]
+        if self.parts is not None:
+            members = [part[2] for part in self.parts]
+        for each in members:
+            self.answers.append((each, (None, error, self.detail, self.tries)))
+            self.tries = 0
+        self.parts = []
 
-    def note(self, members: Iterable[int], status: Optional[int],
-             error: Optional[str]) -> None:
-        for index in members:
-            if self.outcomes[index][1] is None:  # what failed once stays failed
-                self.outcomes[index] = (status, error)
+    def outcomes(self) -> list[_Outcome]:
+        """How each push ended, by the answers to all of its requests."""
+        if len(self.answers) == 1:
+            return [self.answers[0][1]] * len(self.pushes)
+        merged: list[_Outcome] = [(None, None, None, 0)] * len(self.pushes)
+        for members, outcome in self.answers:
+            for index in members:
+                status, error, detail, attempts = merged[index]
+                if error is None:  # what failed once stays failed
+                    status, error, detail, _ = outcome
+                merged[index] = status, error, detail, max(attempts, outcome[3])
+        return merged
 
 
 class _Window:
-    """The pushes that one flush answers for: those accepted since the one before, and
-    those that flushes of other threads still wait for."""
+    """The pushes that one flush waits for."""
 
     __slots__ = ("end", "lost", "wake")
 
-    def __init__(self) -> None:
-        self.end: float = float("inf")  # counted in pushes
-        self.lost = False
+    def __init__(self, end: int) -> None:
+        self.end = end  # counted in pushes accepted
+        self.lost = False  # one of them, or one that no flush has told
         self.wake = _taken_lock()
-
-
-def _size(push: _Push) -> int:
-    """How many dimensions it has."""
-    return len(push) // 2 - 1
 
 
 def _taken_lock() -> Any:
@@ -1184,39 +1368,9 @@ def _taken_lock() -> Any:
     return lock
 
 
-def _is_interrupt(error: BaseException) -> bool:
-    """A real Ctrl-C comes to the main thread only. Elsewhere some code has raised it."""
-    return isinstance(error, KeyboardInterrupt) and (
-        threading.current_thread() is threading.main_thread())
-
-
-def _snapshot(items: Deque[Any]) -> List[Any]:
-    while True:
-        try:
-            return list(items)
-        except RuntimeError:  # changed by a thread meanwhile: without a GIL it can be
-            pass
-
-
-def _release(lock: Any) -> None:
-    try:
-        lock.release()
-    except RuntimeError:  # somebody was faster
-        pass
-
-
 class _Sender:
     """The pushes of one client in one process. Threads refer to this, not the client,
     so that a client that is dropped can go while its pushes are still sent."""
-
-    # With slots: a push that wakes a worker finds little of this in the processor's
-    # caches, and without a dict there is less to fetch (a tenth of its time).
-    __slots__ = (
-        "config", "process", "pid", "max_pending", "max_workers", "lock", "hiring",
-        "draining", "waiting", "reserved", "idle", "sleepers", "workers", "serving",
-        "connections", "taken", "batches", "ready", "windows", "lost", "delivered",
-        "failed", "requests", "retries", "dice", "not_before", "refusals", "troubles",
-        "orphaned", "closed", "swept")
 
     def __init__(self, config: _Config, process: _Process) -> None:
         self.config = config
@@ -1224,314 +1378,463 @@ class _Sender:
         self.pid = getpid()
         self.max_pending = config.max_pending  # here to spare push a look-up
         self.max_workers = config.max_workers
-        self.lock = threading.RLock()
-        self.hiring = threading.Lock()  # only ever tried, never waited for
-        self.draining = threading.Lock()  # likewise
-        self.waiting: Deque[_Push] = deque()
-        self.reserved: Deque[None] = deque()  # one for each dimension pending: the bound
-        self.idle: Deque[Any] = deque()  # locks of parked workers
-        self.sleepers: Deque[Any] = deque()  # locks of threads in a backoff
-        self.workers: List[threading.Thread] = []
-        self.serving: Set[int] = set()  # idents of the threads that are sending
-        self.connections: Set[_Connection] = set()
-        self.taken = 0
-        self.batches: List[_Batch] = []  # taken and not settled
-        self.ready: Deque[_Batch] = deque()  # of these, the ones that nobody works on
-        self.windows: List[_Window] = []  # of the flushes that wait
-        self.lost = False  # a push, and no flush was waiting for it
-        self.delivered = self.failed = self.requests = self.retries = 0
+        self.lock: Any = threading.RLock()
+        self.hiring: Any = threading.RLock()  # one start at a time; only ever tried
+        self.waiting: deque[_Push] = deque()
+        self.reserved: deque[None] = deque()
+        self.leaky = False  # an interrupted push may have left something in reserved
+        self.book: tuple[int, int, tuple[_Batch, ...]] = (0, 0, ())
+        self.parked: deque[Any] = deque()
+        self.workers: list[threading.Thread] = []
+        self.connections: set[_Connection] = set()  # of the threads that send
+        self.windows: list[_Window] = []
+        self.untold = 0  # one more than the number of the last push lost; 0: none
+        self.invalid, self.dropped = count(), count()  # pushes refused: see _ticks
+        self.requests = self.retries = 0
+        self.not_before = 0.0  # the server asked for quiet until then
         # Its own, seeded by the system: not that of the program, which may be seeded to
         # repeat, and a new one in a forked child.
-        self.dice = random.Random()
-        self.not_before = 0.0  # monotonic; set by Retry-After, kept by all threads
-        self.refusals = _Notices(self.lock)
-        self.troubles = _Notices(self.lock)
-        self.orphaned = False  # the client is gone
-        self.closed = process.exiting  # accepts nothing more
-        self.swept = False  # nothing more is sent
+        self.random = random.Random()
+        self.notices = _Notices(self)
+        self.closed = process.exiting
+        self.swept: str | None = None
 
     # What push does, on the caller's thread.
 
     def accept(self, push: _Push) -> bool:
         if self.closed:
             return self.refuse(_CLOSED)
-        size = len(push) // 2 - 1  # _size, without a call
+        size = len(push) // 2 - 1
         reserved = self.reserved
-        if len(reserved) + size > self.max_pending:
-            return self.refuse(_FULL)
-        # Reserved before it can be taken, and looked at again: with many threads the
-        # room may be gone since.
-        if size == 1:
-            reserved.append(None)
-        else:
-            reserved.extend((None,) * size)
-        if len(reserved) > self.max_pending:
-            self.unreserve(size)
+        if len(reserved) + size > self.max_pending and self.is_full(size):
             return self.refuse(_FULL)
         try:
+            reserved.extend((None,) * size)
+            if len(reserved) > self.max_pending:  # other threads took the room meanwhile
+                _in_one_step(self.freed(size))
+                return self.refuse(_FULL)
             self.waiting.append(push)
-        except BaseException:
-            self.unreserve(size)
+        except BaseException:  # an interrupt, or out of memory
+            self.leaky = True
             raise
         try:
-            if self.idle:
+            if self.parked:
                 self.wake()
             elif len(self.workers) < self.max_workers:
                 self.hire()
-        except Exception:  # out of memory or of stack: it is accepted all the same
+        except _NO_MEMORY:  # it is accepted all the same
             pass
-        # Looked at again: the sweep of a close or an exit may have come in between.
-        return not self.swept or self.withdraw(push, size)
+        if self.swept:  # by a close or an exit since we began: nobody else would end it
+            self.sweep(self.swept)
+        return True
 
-    def unreserve(self, size: int) -> None:
-        try:
-            for _ in range(size):
-                self.reserved.popleft()
-        except IndexError:  # a Ctrl-C within accept has taken one back already
-            pass
+    def is_full(self, size: int) -> bool:
+        if self.leaky:  # room may be reserved for pushes that an interrupt kept away
+            self.leaky = False
+            pending = list(self.waiting)
+            for batch in self.book[2]:
+                pending += batch.pushes
+            _in_one_step(self.freed(len(self.reserved) - sum(
+                len(push) // 2 - 1 for push in pending)))
+        return len(self.reserved) + size > self.max_pending
 
-    def withdraw(self, push: _Push, size: int) -> bool:
-        while True:
-            try:
-                self.waiting.remove(push)
-            except ValueError:
-                return True  # somebody has taken it, and settles it
-            except IndexError:
-                continue  # changed by another thread meanwhile
-            self.unreserve(size)
-            return self.refuse(_CLOSED)
+    def freed(self, size: int) -> Iterator[None]:
+        """Frees the room of *size* dimensions when it is run; again, it does nothing."""
+        return starmap(self.reserved.popleft, repeat((), min(size, len(self.reserved))))
 
-    def refuse(self, reason: str) -> bool:
-        self.refusals.add(reason)
-        if not self.process.exiting:  # exit prints nothing, and stderr may be locked
-            _log(self.refusals, reason, "push refused", True)
+    def refuse(self, kind: str, reason: str = "") -> bool:
+        next(self.dropped if kind in (_FULL, _CLOSED, _BROKE) else self.invalid)
+        self.notices.add(kind, "push refused: " + (reason or kind))
         return False
 
     def wake(self) -> None:
-        try:
-            self.idle.pop().release()
-        except (IndexError, RuntimeError):  # none is parked, or another push or a close
-            pass  # has woken it: it looks at what is waiting before it parks again
-
-    def hire(self) -> bool:
-        """Start a worker if there may be one more. False: somebody is just at it, perhaps
-        this very thread, under a signal handler.
-
-        Never waits for a lock. Where no thread can be had the pushes stay for a later
-        push, flush or exit.
-        """
-        if not self.hiring.acquire(False):
-            return False
-        try:
-            started = len(self.workers) < self.max_workers and not (
-                self.swept or self.process.exiting) and self._start_worker()
-        finally:
-            self.hiring.release()
-        # Looked at once more: on a busy machine it may have come to its end before we
-        # went on, and found hiring taken by us.
-        if started and not self.workers and (self.waiting or self.ready):
-            self.hire()
-        return True
-
-    def _start_worker(self) -> bool:
-        # Not concurrent.futures: its threads are joined, without a bound, at exit.
-        try:
-            worker = threading.Thread(
-                target=_work, args=(self,), name="vwo_push", daemon=True)
-            self.workers.append(worker)
-        except Exception:  # sub-interpreters refuse daemon threads right here
-            return False
-        try:
-            worker.start()
-            return True
-        except BaseException as error:  # no more threads to be had, or not at this time
-            with self.lock:  # after a Ctrl-C it may be running all the same: see enlist
-                if worker.ident is None and worker in self.workers:
-                    self.workers.remove(worker)
-            if not isinstance(error, Exception):
-                raise
-            return False
-
-    def enlist(self, worker: threading.Thread) -> bool:
-        """List *worker*, unless there are enough. True: it may work. hire has listed it
-        already, but where its start was interrupted half-way."""
-        with self.lock:
-            if worker not in self.workers:
-                self.workers.append(worker)
-            if worker in self.workers[:self.max_workers]:
-                return True
-            self.workers.remove(worker)
-            return False
-
-    # What the sending threads do: workers, and whoever flushes where there are none.
-
-    def take(self) -> Optional[_Batch]:
-        """Take what goes into one request; never wait for more."""
-        while True:  # once to gather what is waiting, once to take the first of that
-            with self.lock:
-                if self.swept:
-                    return None
-                if self.ready:
-                    return self.ready.popleft()
-                batches = self.gather()
-            if not batches:
-                return None
-            for _ in batches[1:]:
-                self.wake()
+        """Wake a parked worker. Released first: an interrupt before it is removed leaves a
+        lock behind that the next one drops, and not a worker that nobody wakes."""
+        for lock in list(self.parked):
             try:
-                for batch in batches:
-                    self.build(batch)
-            except Exception:  # out of memory: _deliver makes an outcome of it
+                lock.release()
+                woken = True
+            except RuntimeError:  # it was released before
+                woken = False
+            try:
+                self.parked.remove(lock)
+            except ValueError:  # by another thread
                 pass
+            if woken:
+                return
 
-    def gather(self) -> List[_Batch]:
-        """Under the lock: make batches of what is waiting, each as much as goes into one
-        request: one batch, or several where each is a single GET. Built in a row, those
-        take a third of the time that they take one by one between waits for the server.
-        """
-        most = self.config.max_batch
-        batches: List[_Batch] = []
-        while self.waiting and len(batches) < (BUILT_AHEAD if most == 1 else 1):
-            size = 0
-            pushes: List[_Push] = []
-            try:
-                while size < most and self.waiting:
-                    more = _size(self.waiting[0])
-                    if pushes and size + more > most:
-                        break
-                    pushes.append(self.waiting.popleft())
-                    size += more
-                batch = _Batch(self.taken, pushes, size)
-                self.batches.append(batch)
-            except MemoryError:  # for later, then
-                self.waiting.extendleft(reversed(pushes))
-                raise
-            self.taken += len(pushes)
-            self.ready.append(batch)
-            batches.append(batch)
-        return batches
-
-    def build(self, batch: _Batch) -> None:
-        with self.process.gate:
-            if batch.parts is None:  # another thread may have done it, and be sending it
-                batch.parts = _parts(self.config, batch.pushes)
-
-    def park(self) -> bool:
-        """Wait for work. False: there was none for `IDLE_SECONDS`, or will be none."""
-        wake = _taken_lock()
-        self.idle.append(wake)
-        # Looked at once more after it was declared idle, or a push in between is lost.
-        if self.waiting or self.ready:
-            woken = True
-        elif self.closed or self.orphaned or self.swept:
-            woken = False
-        else:
-            woken = wake.acquire(timeout=IDLE_SECONDS)
+    def hire(self) -> None:
+        """Start a worker if there may be one more. Waits for no lock, because push calls
+        it. Where no thread can be had the pushes stay for a later push, flush or exit."""
+        if self.hiring._is_owned():
+            return  # a frame below this one is just starting one
+        worker = None
         try:
-            self.idle.remove(wake)
-        except ValueError:
-            woken = True  # a push has taken it: its work is waiting
-        return woken and not self.swept
+            if self.hiring.acquire(False) and len(self.workers) < self.max_workers and not (
+                    self.swept or self.process.exiting):
+                # Not concurrent.futures: it joins its threads at exit, without a bound.
+                worker = threading.Thread(
+                    target=_work, args=(self,), name="vwo_push", daemon=True)
+                self.workers.append(worker)
+                worker.start()
+        except RuntimeError:  # no thread is to be had, or none in this interpreter
+            pass
+        finally:
+            if worker is not None and worker.ident is None and worker in self.workers:
+                self.workers.remove(worker)  # should it run all the same, see _work
+            if self.hiring._is_owned():
+                self.hiring.release()
 
-    def pause(self, batch: _Batch, ready: float, last: float) -> bool:
-        """Sleep until the monotonic time *ready*, and as long as the server wants quiet,
-        but not past *last*. False: that has come, or *batch* is not ours any more."""
-        while not (batch.claimed or self.swept):
-            now = monotonic()
+    # What the threads that send do: workers, and whoever flushes where there are none.
+
+    def take(self, me: int, most: int, steal: bool = False) -> _Batch | None:
+        """Make this thread the owner of a batch: one that was given back, or else up to
+        *most* of the waiting pushes. *steal*: one that another thread owns is had, too."""
+        with self.lock:
+            delivered, failed, batches = self.book
+            if self.swept and not steal:
+                return None
+            for batch in batches:
+                if batch.owner is None or steal:
+                    batch.owner = me
+                    return batch
+            if not self.waiting:
+                return None
+            taken = sum(len(each.pushes) for each in batches)
+            batch = _Batch(delivered + failed + taken, me)
+            # In the book before it is filled, and filled in one step of C: whatever
+            # interrupt comes, a push is in one of the two places.
+            self.book = delivered, failed, (*batches, batch)
+            try:
+                batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
+            except IndexError:  # those were all
+                pass
+            return batch
+
+    def give_back(self, me: int) -> None:
+        """Let others have what this thread owns and does not work on any more."""
+        with self.lock:
+            left = [batch for batch in self.book[2] if batch.owner == me]
+            for batch in left:
+                batch.owner = None
+        if left:
+            self.wake()
+
+    def serve(self, until: float | None) -> None:
+        """Send on this thread until nothing is waiting, or the time *until* has come; a
+        worker (None) until the client is closed."""
+        me = threading.get_ident()
+        connection = _Connection(self.config.endpoint, self.process.gate)
+        self.connections.add(connection)
+        try:
+            while until is None or _now() < until:
+                batch = self.take(me, self.config.max_batch)
+                if batch is not None:
+                    self.deliver(batch, me, connection, until)
+                    connection.tidy()
+                elif until is not None or not self.park(connection):
+                    break
+        finally:
+            self.give_back(me)
+            self.connections.discard(connection)
+            connection.close()
+
+    def deliver(self, batch: _Batch, me: int, connection: _Connection,
+                until: float | None) -> None:
+        """Send what is left of *batch* and settle it, unless time runs out."""
+        try:
+            if batch.parts is None:
+                with self.process.gate:
+                    batch.parts = _parts(self.config, batch.pushes)
+            parts = batch.parts  # give_up may replace it meanwhile
+            while parts:
+                part = parts[0]
+                outcome = self.send(batch, me, part, connection, until)
+                if outcome is None:
+                    return
+                halves = _halves(part) if outcome[0] == 413 else []
+                if not halves:
+                    batch.answers.append((part[2], outcome))
+                batch.tries = 0
+                parts[:1] = halves  # last: what is in none of the parts was sent
+        except Exception as error:  # out of memory, or a bug of ours: an outcome, too
+            if _is_interrupt(error):
+                raise
+            batch.detail = _place(error)
+            batch.give_up("connection")
+        self.settle(batch, me)
+
+    def send(self, batch: _Batch, me: int, part: _Part, connection: _Connection,
+             until: float | None) -> _Outcome | None:
+        """Try one request as often as is allowed. None: time ran out, or the batch was
+        taken away."""
+        config = self.config
+        build, payload, _ = part
+        last = float("inf") if until is None else until
+        # Where every try was cut off, by flushes of too little time.
+        outcome: _Outcome = None, "timeout", batch.detail, batch.tries
+        ready = 0.0
+        while batch.tries < config.max_attempts:
+            connection.tidy()  # or the rest of the answer before is read as the next one
+            if not self.pause(batch, me, ready, last):
+                return None
+            batch.tries += 1
+            with self.lock:
+                self.requests += 1
+                self.retries += batch.tries > 1
+            try:
+                with self.process.gate:
+                    request = build(config, payload, _nonce(self.random))
+                status = _attempt(config, connection, request,
+                                  min(config.timeout, last - _now()))
+                return status, None, None, batch.tries
+            except _Failure as failure:
+                if failure.kind == "timeout" and _now() >= last:
+                    return None  # cut off by our own haste, not the server's fault
+                batch.detail = failure.detail
+                outcome = failure.status, failure.kind, failure.detail, batch.tries
+                if not failure.retry:
+                    break
+                if failure.wait:
+                    # All threads of this client obey; up to 10 % jitter spreads processes.
+                    wait = min(failure.wait * self.random.uniform(1.0, 1.1),
+                               MAX_RETRY_AFTER_SECONDS)
+                    with self.lock:
+                        self.not_before = max(self.not_before, _now() + wait)
+            limit = BACKOFF_SECONDS * 2 ** min(batch.tries - 1, 10)
+            ready = _now() + self.random.uniform(0, min(limit, MAX_BACKOFF_SECONDS))
+        return outcome
+
+    def pause(self, batch: _Batch, me: int, ready: float, last: float) -> bool:
+        """Sleep until the time *ready*, and as long as the server wants quiet, but not
+        past *last*. False: that has come, or *batch* is not ours any more."""
+        while batch.owner == me and not self.swept:
+            now = _now()
+            # A virtual machine that was moved may have a clock that was set back.
+            quiet = self.not_before - now
+            quiet = quiet if quiet <= MAX_RETRY_AFTER_SECONDS else 0.0
             if now >= last:
                 return False
-            seconds = min(max(ready, self.not_before), last) - now
-            if seconds <= 0:
+            left = min(max(ready - now, quiet), last - now)
+            if left <= 0:
                 return True
-            wake = _taken_lock()
-            self.sleepers.append(wake)
-            if not (batch.claimed or self.swept):
-                wake.acquire(timeout=seconds)
-            self.sleepers.remove(wake)
+            time.sleep(min(left, SLICE_SECONDS))
         return False
 
-    def count_try(self, batch: _Batch, members: Iterable[int]) -> None:
-        batch.tries += 1
+    def settle(self, batch: _Batch, me: int) -> None:
+        """End every push of *batch*: on_result for each, then the counts. An interrupt
+        goes on to the caller when that is done."""
+        outcomes = batch.outcomes()
+        results = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
+        lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
+        size = sum(map(len, batch.pushes)) // 2 - len(batch.pushes)
         with self.lock:
-            self.requests += 1
-            self.retries += batch.tries > 1
-        for index in members:
-            if batch.attempts[index] < batch.tries:
-                batch.attempts[index] = batch.tries
-
-    def hold(self, seconds: float) -> None:
-        """The server asked for quiet. All threads keep it; processes part by up to a
-        tenth of it, below the limit."""
-        seconds *= random.SystemRandom().uniform(1.0, 1.1)
-        until = monotonic() + min(seconds, MAX_RETRY_AFTER_SECONDS)
-        with self.lock:
-            self.not_before = max(self.not_before, until)
-
-    def settle(self, batch: _Batch, error: Optional[str] = None) -> None:
-        """End every push of *batch*, once; *error* is why it was not sent at all. A Ctrl-C
-        in on_result is raised when that is done."""
-        with self.lock:
-            if batch.claimed:
+            if batch.owner != me:  # a close took it away, and ends it
                 return
-            batch.claimed = True
-        if error is not None:
-            batch.note(batch.unsent(), None, error)
-        interrupted = self.config.on_result is not None and self._report(
-            batch, self.config.on_result)
-        lost = [index for index, outcome in enumerate(batch.outcomes) if outcome[1]]
-        with self.lock:
-            self.batches.remove(batch)
-            self.delivered += len(batch.pushes) - len(lost)
-            self.failed += len(lost)
-            for index in lost:
-                self._lose(batch.first + index)
-            self.unreserve(batch.size)
-            for window in self.windows:
-                if self.is_settled(window.end):
-                    _release(window.wake)
-        if lost and error is None and not self.process.exiting:
-            status, kind = batch.outcomes[lost[0]]
-            reason = str(kind) if status is None else "%s %d" % (kind, status)
-            for _ in lost:
-                self.troubles.add(reason)
-            _log(self.troubles, reason, "pushes not delivered", False)
-        if interrupted:
-            raise KeyboardInterrupt
-
-    def _report(self, batch: _Batch, on_result: Callable[[PushResult], object]) -> bool:
-        """Call *on_result* with every push of *batch*. True: there was a Ctrl-C in it."""
-        interrupted = False
-        me = threading.get_ident()
-        served = me in self.serving
-        self.serving.add(me)  # a flush within would wait for what its caller settles
+            if batch.results is None:
+                batch.room, batch.results = self.freed(size), results
         try:
-            for push, outcome, attempts in zip(
-                    batch.pushes, batch.outcomes, batch.attempts):
-                status, why = outcome
-                try:
-                    on_result(PushResult(push[1], _dimensions(push), why is None,
-                                         status, why, attempts))
-                except BaseException as error:  # SystemExit must not end a worker
-                    interrupted = interrupted or _is_interrupt(error)
-                    self.troubles.add("on_result raised")
-                    _log(self.troubles, "on_result raised", "callback failed", False)
-        finally:
-            if not served:
-                self.serving.discard(me)
-        return interrupted
+            self.report(batch.results)
+        except BaseException:
+            self.settle(batch, me)  # goes on from there
+            raise
+        if self.strike(batch, lost) and lost:
+            _, error, detail, _ = outcomes[lost[0]]
+            reason = "pushes not delivered: %s%s" % (error, detail and ", " + detail or "")
+            self.notices.add(reason, reason, len(lost))
 
-    def _lose(self, index: int) -> None:
-        """Under the lock: push number *index* is lost; somebody must be told."""
-        told = [window for window in self.windows if index < window.end]
-        for window in told:
-            window.lost = True
-        self.lost = self.lost or not told
+    def report(self, results: deque[tuple[_Push, _Outcome]]) -> None:
+        """Call on_result for each of *results*, from which a close may take some, too. An
+        interrupt ends the call it hits."""
+        on_result = self.config.on_result
+        while on_result and results and not self.process.silent:
+            try:
+                push, (status, error, detail, attempts) = results.popleft()
+            except IndexError:  # the other one was faster
+                return
+            try:
+                on_result(PushResult(push[1], _dimensions(push), error is None,
+                                     status, error, attempts, detail))
+            except BaseException as raised:  # SystemExit must not end a worker
+                if _is_interrupt(raised):
+                    self.process.silent = self.process.exiting
+                    raise
+                text = "on_result raised " + _place(raised)
+                self.notices.add(text, text)
 
-    def is_settled(self, end: float) -> bool:
-        """Under the lock: is every push before number *end* settled?"""
+    def strike(self, batch: _Batch, lost: list[int]) -> bool:
+        """Take *batch* out of the book, and tell the flushes. False: a close has done it.
+
+        An interrupt before the one assignment to the book leaves it to be done again.
+        """
+        with self.lock:
+            delivered, failed, batches = self.book
+            if batch not in batches:
+                return False
+            if lost:
+                self.untold = max(self.untold, batch.first + lost[-1] + 1)
+                for window in self.windows:
+                    window.lost |= batch.first + lost[0] < window.end
+            try:
+                _in_one_step(batch.room)  # once: after an interrupt, nothing is left of it
+            except IndexError:  # is_full has freed it
+                pass
+            self.book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
+                         tuple(each for each in batches if each is not batch))
+            for window in self.windows:
+                if window.wake.locked() and self.is_settled(window.end):
+                    window.wake.release()
+        return True
+
+    def is_settled(self, end: int) -> bool:
+        """Are the first *end* pushes settled?"""
+        delivered, failed, batches = self.book
+        return all(batch.first >= end for batch in batches) and (
+            delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
+
+    def park(self, connection: _Connection) -> bool:
+        """Wait for work. False: there will be none."""
+        wake = _taken_lock()
+        self.parked.append(wake)
+        # Looked at after it was declared idle, or a push in between wakes nobody.
+        while not (self.waiting or self.closed or self.has_unowned()):
+            if wake.acquire(timeout=IDLE_SECONDS):
+                break
+            connection.close()
+        try:
+            self.parked.remove(wake)
+        except ValueError:  # whoever woke it has done so
+            pass
+        return not self.swept and bool(
+            not self.closed or self.waiting or self.has_unowned())
+
+    def has_unowned(self) -> bool:
+        return any(batch.owner is None for batch in self.book[2])
+
+    # What flush, close and exit do.
+
+    def holds_lock(self) -> bool:
+        """Is this thread below a frame that holds the lock, in a signal handler or a
+        finaliser? Conditions ask every RLock for it, those of gevent and PyPy, too."""
+        return bool(self.lock._is_owned())
+
+    def is_inside(self) -> bool:
+        """Would this thread wait for itself? It is in on_result or transport, or in a
+        signal handler or a finaliser that interrupted what all others wait for."""
+        return self.holds_lock() or any(
+            frame.f_code in _WORKING and frame.f_locals.get("self") is self
+            for frame in _frames())
+
+    def flush(self, until: float) -> bool:
+        """Wait until what was accepted so far is settled; True if all was delivered."""
+        if self.is_inside():
+            return False
+        self.give_back(threading.get_ident())  # what an interrupt may have left behind
         if self.swept:
-            end = min(end, self.taken)  # a push that was counted may have been withdrawn
-        return self.taken >= end and all(batch.first >= end for batch in self.batches)
+            self.sweep(self.swept)  # likewise
+        untold, window = 0, _Window(self.counts()[0])
+        try:
+            settled = self.wait_for(window, until)
+            with self.lock:
+                if window.lost and self.untold <= window.end:
+                    untold, self.untold = self.untold, 0  # the caller is told now
+            return settled and not window.lost
+        except BaseException:
+            with self.lock:
+                self.untold = max(self.untold, untold)  # or is not
+                if window in self.windows:
+                    self.windows.remove(window)
+            raise
+
+    def wait_for(self, window: _Window, until: float) -> bool:
+        """Wait until every push of *window* is settled, or the time *until* has come."""
+        with self.lock:
+            window.lost = self.untold > 0
+            self.windows.append(window)
+        patient = True
+        while not self.is_settled(window.end):
+            if _now() >= until or self.pid != getpid():  # or forked, in a callback
+                break
+            if not self.workers:
+                self.hire()
+            # A worker that is just being started is given one slice: sent on this thread,
+            # a request may be cut off, and then the worker would send it again. One only:
+            # below a signal handler, its start may be waiting for us.
+            if not any(worker.ident for worker in list(self.workers)) and not (
+                    patient and self.workers):
+                self.serve(until)
+            self.wake()
+            window.wake.acquire(timeout=max(0.0, min(until - _now(), SLICE_SECONDS)))
+            patient = False
+        with self.lock:
+            self.windows.remove(window)
+        return self.is_settled(window.end)
+
+    def sweep(self, error: str) -> None:
+        """Settle whatever is not settled: *error* is why. From here on nothing is sent.
+        An interrupt goes on to the caller when that is done."""
+        me = threading.get_ident()
+        try:
+            self.swept = self.swept or error
+            batch = self.take(me, sys.maxsize, steal=True)
+            while batch is not None:
+                if batch.results is None:
+                    batch.give_up(self.swept)
+                self.settle(batch, me)
+                batch = self.take(me, sys.maxsize, steal=True)
+        except BaseException:
+            self.sweep(error)
+            raise
+
+    def stop(self, until: float) -> None:
+        """Wake the workers, end what they wait for, and join them until the time *until*:
+        one that woke up while the interpreter is finalised could abort its host."""
+        while self.parked:
+            self.wake()
+        for connection in list(self.connections):
+            connection.shut()
+        for worker in list(self.workers):
+            try:
+                worker.join(max(0.0, until - _now()))
+            except RuntimeError:  # this very thread, or one that is only just starting
+                pass
+
+    def close(self, until: float) -> bool:
+        self.closed = True
+        if self.is_inside():
+            self.dismiss()  # what is pending is sent, then the workers end
+            return False
+        try:
+            return self.flush(until)
+        finally:
+            try:
+                self.sweep("closed")
+            finally:
+                self.stop(_now() + JOIN_SECONDS)
+                self.retire()
+
+    def dismiss(self) -> None:
+        """Accept nothing more; workers end when nothing is waiting. A finaliser may call
+        this in the middle of anything, so it takes no lock."""
+        self.closed = True
+        while self.parked:
+            self.wake()
+        self.retire()
+
+    def retire(self) -> None:
+        """Forget this sender once there is nothing that its exit could still do."""
+        if self.closed and not (self.waiting or self.book[2] or self.workers):
+            self.process.senders.discard(self)
+
+    def counts(self) -> tuple[int, int, int]:
+        """How many pushes were accepted, delivered, have failed. Takes no lock, and looks
+        again if a push went from one place to the next in between."""
+        while True:
+            book = delivered, failed, batches = self.book
+            taken = sum(len(batch.pushes) for batch in batches)
+            accepted = delivered + failed + taken + len(self.waiting)
+            if book is self.book and taken == sum(len(batch.pushes) for batch in batches):
+                return accepted, delivered, failed
 
     def disown(self) -> None:
         """In a forked child: all of this is the parent's.
@@ -1539,313 +1842,99 @@ class _Sender:
         The fork may have been in a callback, which returns into the midst of this here:
         it finds no lock taken, and nothing left to do.
         """
-        self.swept = True
-        self.lock = threading.RLock()
-        self.refusals, self.troubles = _Notices(self.lock), _Notices(self.lock)
+        self.closed, self.swept = True, "closed"
+        self.lock, self.notices = threading.RLock(), _Notices(self)
         for connection in list(self.connections):
             connection.forget()
 
-    # What flush, close and exit do.
 
-    def flush(self, until: float) -> bool:
-        """Wait until what was accepted so far is settled; True if all was delivered."""
-        if threading.get_ident() in self.serving:
-            return False  # in on_result: it would wait for itself
-        window = _Window()
-        try:
-            with self.lock:  # a signal handler may flush in the middle of this
-                window.lost = self.lost or any(other.lost for other in self.windows)
-                self.windows.append(window)
-                window.end = self.taken + len(self.waiting)
-                self.lost = False
-            patient = True
-            while not self._wait_for(window, until, patient):
-                if monotonic() >= until or self.pid != getpid():
-                    return False  # or forked, in a callback: see disown
-                patient = False
-            return not window.lost
-        except BaseException:  # Ctrl-C: what was lost is left to be told by the next one
-            with self.lock:
-                self.lost = self.lost or window.lost
-            raise
-        finally:
-            with self.lock:
-                # Pushes that are still pending count in the flush after this one.
-                if window in self.windows:
-                    self.windows.remove(window)
-
-    def _wait_for(self, window: _Window, until: float, patient: bool) -> bool:
-        """Wait for a slice of time. True: every push of *window* is settled."""
-        with self.lock:
-            if self.is_settled(window.end):
-                return True
-        hired = bool(self.workers) or self.hire()
-        # A worker that is just being started is given one slice: sent on this thread, a
-        # request may be cut off, and then the worker would send it again. One, because a
-        # signal handler may flush in the middle of hire, which cannot go on until then.
-        if not self.workers and (hired or not patient):
-            self.drain(until)
-            if monotonic() >= until:
-                return False
-        # In slices: workers may end, and leave it to us.
-        window.wake.acquire(timeout=max(0.0, min(until - monotonic(), 0.25)))
-        with self.lock:
-            return self.is_settled(window.end)
-
-    def drain(self, until: float) -> None:
-        """Send on this thread: there is no other."""
-        if not self.draining.acquire(False):
-            return  # another thread is at it
-        try:
-            _serve(self, until)
-        finally:
-            self.draining.release()
-
-    def sweep(self, error: str) -> bool:
-        """Settle whatever is not settled yet. From here on nothing is sent. True: there
-        was a Ctrl-C meanwhile."""
-        rest: List[_Push] = []
-        with self.lock:
-            self.swept = True
-            try:
-                while True:
-                    rest.append(self.waiting.popleft())
-            except IndexError:  # not asked before: a push may withdraw itself meanwhile
-                pass
-            if rest:
-                self.batches.append(_Batch(self.taken, rest, sum(map(_size, rest))))
-                self.taken += len(rest)
-            left = list(self.batches)
-        interrupted = False
-        for batch in left:
-            try:
-                self.settle(batch, error)
-            except KeyboardInterrupt:
-                interrupted = True
-        return interrupted
-
-    def stop(self, until: float) -> None:
-        """Wake the workers, end what they wait for, and join them until *until*."""
-        for wake in _snapshot(self.idle) + _snapshot(self.sleepers):
-            _release(wake)
-        for connection in list(self.connections):
-            connection.shut()
-        # A worker is in workers or in leaving until it is gone.
-        for worker in list(self.workers):
-            _join(worker, until)
-        self.process.join_leaving(until)
-
-    def close(self, until: float) -> bool:
-        self.closed = True
-        if threading.get_ident() in self.serving:
-            self.orphan()  # in on_result: what is pending is sent, then the workers end
-            return False
-        delivered = self.flush(until)
-        interrupted = self.sweep("closed")
-        self.stop(monotonic() + JOIN_SECONDS)
-        self.retire()
-        if interrupted:
-            raise KeyboardInterrupt
-        return delivered
-
-    def orphan(self) -> None:
-        """The client is gone. Workers end when nothing is waiting; a finaliser may call
-        this in the middle of anything, so it takes no lock."""
-        self.orphaned = True
-        for wake in _snapshot(self.idle):
-            _release(wake)
-        self.retire()
-
-    def retire(self) -> None:
-        """Forget this sender once there is nothing that its exit could still do."""
-        if (self.orphaned or self.swept) and not (
-                self.reserved or self.waiting or self.batches):
-            self.process.senders.discard(self)
-
-    def stats(self) -> Dict[str, int]:
-        with self.lock:
-            pending = len(self.waiting) + sum(len(batch.pushes) for batch in self.batches)
-            return {
-                "accepted": self.delivered + self.failed + pending,
-                "delivered": self.delivered,
-                "failed": self.failed,
-                "pending": pending,
-                "invalid": self.refusals.total(dropped=False),
-                "dropped": self.refusals.total(dropped=True),
-                "requests": self.requests,
-                "retries": self.retries,
-            }
+_WORKING = (_Sender.serve.__code__, _Sender.settle.__code__)
 
 
 def _work(sender: _Sender) -> None:
     """What a worker thread runs."""
-    me, process, task = threading.current_thread(), sender.process, _task()
-    while sender.enlist(me):
-        try:
-            _serve(sender, None)
-        finally:
-            process.leaving[me] = task  # first: a stop in between has to find it
-            with sender.lock:  # without a GIL, a look at a list that shrinks may miss
-                if me in sender.workers:
-                    sender.workers.remove(me)
-        # Looked at once more after it was taken off the list, or a push that saw it
-        # there and started nobody is lost.
-        if (not (sender.waiting or sender.ready) or sender.swept
-                or not sender.hiring.acquire(False)):
-            break
-        try:
-            if len(sender.workers) >= sender.max_workers:
-                break
-            sender.workers.append(me)
-            process.leaving.pop(me, None)
-        finally:
-            sender.hiring.release()
-    if sender.orphaned:
+    me = threading.current_thread()
+    try:
+        with sender.lock:
+            if me not in sender.workers:  # an interrupt of its start has left it out
+                sender.workers.append(me)
+            needed = me in sender.workers[:sender.max_workers]
+        if needed:
+            sender.serve(None)
+    finally:
+        with sender.lock:
+            if me in sender.workers:
+                sender.workers.remove(me)
+        sender.process.last_end = _now()
         sender.retire()
-    process.join_leaving(0.0)  # waits for none, but forgets those that went before
-
-
-def _serve(sender: _Sender, until: Optional[float]) -> None:
-    """Send batches on this thread: a worker's until it has been idle, anybody else's
-    until nothing is waiting or the monotonic time *until* has come."""
-    me = threading.get_ident()
-    connection = _Connection(sender.config.endpoint, sender.process.gate)
-    sender.connections.add(connection)
-    sender.serving.add(me)
-    try:
-        while until is None or monotonic() < until:
-            batch = sender.take()
-            if batch is not None:
-                _deliver(sender, batch, connection, until)
-                connection.tidy()
-            elif until is not None or not sender.park():
-                break
-    finally:
-        sender.serving.discard(me)
-        sender.connections.discard(connection)
-        connection.close()
-
-
-def _deliver(sender: _Sender, batch: _Batch, connection: _Connection,
-             until: Optional[float]) -> None:
-    """Send what is left of *batch* and settle it, or leave it for another thread."""
-    done = False
-    try:
-        sender.build(batch)
-        while batch.parts:
-            part = batch.parts[0]
-            outcome = _send(sender, batch, part, connection, until)
-            if outcome is None:
-                return
-            status, error = outcome
-            halves = _halves(part) if status == 413 else []
-            if not halves:
-                batch.note(part[2], status, error)
-            batch.tries = 0
-            batch.parts[:1] = halves  # last: what is in none of the parts was sent
-        done = True
-    except Exception:  # out of memory, or a bug of ours: an outcome all the same
-        batch.note(batch.unsent(), None, "connection")
-        done = True
-    finally:
-        if done:
-            sender.settle(batch)
-        elif not batch.claimed:  # out of time, or interrupted from the keyboard
-            sender.ready.append(batch)
-            sender.wake()
-
-
-def _send(sender: _Sender, batch: _Batch, part: _Part, connection: _Connection,
-          until: Optional[float]) -> Optional[Tuple[Optional[int], Optional[str]]]:
-    """Try one request as often as is allowed; return its (status, error), or None where
-    time ran out or the batch was settled by somebody else."""
-    config = sender.config
-    build, payload, members = part
-    last = float("inf") if until is None else until
-    # Where every try was cut off, by flushes of too little time.
-    outcome: Tuple[Optional[int], Optional[str]] = (None, "timeout")
-    ready = 0.0
-    while batch.tries < config.max_attempts:
-        connection.tidy()  # or the rest of the answer before is read as the next one
-        if not sender.pause(batch, ready, last):
-            return None
-        sender.count_try(batch, members)
-        try:
-            nonce = _nonce(sender.dice)
-            with sender.process.gate:
-                request = build(config, payload, nonce)
-            seconds = min(config.timeout, last - monotonic())
-            return _attempt(config, connection, request, seconds), None
-        except _Failure as failure:
-            if failure.kind == "timeout" and monotonic() >= last:
-                return None  # cut off by our own haste, not the server's fault
-            if failure.wait:
-                sender.hold(failure.wait)
-            outcome = failure.status, failure.kind
-            if not failure.retry:
-                break
-        limit = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** min(batch.tries - 1, 10))
-        ready = monotonic() + random.SystemRandom().uniform(0, limit)
-    return outcome
 
 
 def _attempt(config: _Config, connection: _Connection, request: Request,
              seconds: float) -> int:
     """Send *request* once; return its 2xx status, or raise `_Failure`."""
-    answer: Optional[http.client.HTTPResponse] = None
+    wait = 0.0
     if config.transport is None:
         answer = connection.exchange(request, seconds)
         status = answer.status
         if status == 407 and config.endpoint.proxy is not None:
-            raise _Failure("proxy", False, status)
+            raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
+        if _is_transient(status):
+            wait = _retry_after(answer)
+            connection.close()  # a balancer may have tied it to a server that is sick
     else:
         try:
             result: Any = config.transport(request, seconds)
         except BaseException as error:  # anybody's code
             if _is_interrupt(error):
                 raise
-            raise _Failure("transport") from None
+            raise _Failure("transport", _place(error)) from None
         if not isinstance(result, int):
-            raise _Failure("transport", False)
+            raise _Failure("transport", "the transport returned %s, not an int"
+                           % type(result).__name__, False)
         status = int(result)
     if 200 <= status < 300:
         return status
-    if not _is_transient(status):
-        raise _Failure("http", False, status)
-    raise _Failure("http", True, status, 0.0 if answer is None else _retry_after(answer))
+    raise _Failure("http", "HTTP status %d" % status, _is_transient(status), status, wait)
 
 
 def _before_fork() -> None:
-    process, until = _process(), monotonic() + FORK_SECONDS
+    process = _process()
     process.gate.acquire(timeout=FORK_SECONDS)
-    process.join_leaving(until)
+    # When Python is done with a thread that has used OpenSSL, the thread takes locks of
+    # it once more. A fork at that moment would leave them taken in the child for ever.
+    time.sleep(min(max(0.0, process.last_end + END_SECONDS - _now()), END_SECONDS))
 
 
 def _after_fork_in_parent() -> None:
-    _release(_process().gate)
+    try:
+        _process().gate.release()
+    except RuntimeError:  # it was not had in time
+        pass
 
 
 def _at_exit() -> None:
     """Send what is pending within the longest exit_timeout; settle the rest as "exit".
 
     One stretch of time for all clients. Starts no thread, which 3.12 forbids, and
-    prints nothing. Workers are joined: one that woke up while the interpreter is being
-    finalised could abort the process that embeds it.
+    prints nothing.
     """
     process = _process()
     process.exiting = True
-    began = monotonic()
+    began = _now()
     senders = list(process.senders)
     for sender in senders:
         sender.closed = True
     try:
         for sender in senders:
             sender.flush(began + sender.config.exit_timeout)
-    except KeyboardInterrupt:
-        pass  # a second Ctrl-C: no more waiting
+    except BaseException:  # a second Ctrl-C: no more waiting
+        pass
     for sender in senders:
-        sender.sweep("exit")
-    until = monotonic() + JOIN_SECONDS
+        try:
+            sender.sweep("exit")
+        except BaseException:  # a third one, in on_result
+            pass
+    until = _now() + JOIN_SECONDS
     for sender in senders:
         sender.stop(until)
     process.senders.clear()
@@ -1860,7 +1949,7 @@ if hasattr(os, "register_at_fork"):
 # -- Client: the public face -------------------------------------------------------------
 
 
-def _whole(name: str, value: Any, most: Optional[int] = None) -> int:
+def _whole(name: str, value: Any, most: int | None = None) -> int:
     if type(value) is not int:
         raise TypeError("%s must be an int" % name)
     if value < 1 or most is not None and value > most:
@@ -1876,6 +1965,12 @@ def _seconds(name: str, value: Any, zero: bool = False) -> float:
         raise ValueError("%s must be a finite number of seconds, %s" % (
             name, "0 or more" if zero else "more than 0"))
     return float(value)
+
+
+def _bool(name: str, value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError("%s must be True or False" % name)
+    return value
 
 
 def _callable(name: str, value: Any) -> Any:
@@ -1911,7 +2006,7 @@ def _prefix(collection_prefix: Any) -> str:
 
 
 def _until(timeout: Any) -> float:
-    """The monotonic time at which *timeout* is over; None never is."""
+    """The time of _now at which *timeout* is over; None never is."""
     if timeout is None:
         return float("inf")
     try:
@@ -1920,26 +2015,31 @@ def _until(timeout: Any) -> float:
         raise TypeError("timeout must be a number of seconds, or None") from None
     if seconds != seconds:
         raise ValueError("timeout must be a number of seconds, or None")
-    return monotonic() + seconds
+    return _now() + seconds
 
 
 class Client:
     """Sends pushes of one account and environment to VWO, in the background.
 
     *account_id*: a positive int, or its digits as a str. *sdk_key*: the SDK key of the
-    environment, from VWO's FullStack settings page.
+    environment. Both are in the VWO application, under the account's SDK settings.
 
     collection_prefix  data residency, e.g. "eu01" (default: none)
-    event_arch         True where the account uses VWO's events architecture
+    event_arch         True for a FullStack account with VWO's events architecture
+    fme                True for an FME account: values may be numbers and bools
     base_url           https:// or http://, with a port and a path at most
     timeout            seconds for one attempt, from connect to last byte, in all (5.0)
     max_attempts       tries per request, the first included (4)
     max_pending        dimensions accepted and not yet settled (10,000)
-    max_workers        daemon threads at most, each with one connection (2)
-    max_batch          most dimensions in one request, 1 to 5000; 1: no batches (100)
+    max_workers        daemon threads at most, each with one connection (2); 1 keeps the
+                       order of pushes
+    max_batch          most dimensions (FME: pushes) in one request, 1 to 5000; 1: no
+                       batches (1000)
     exit_timeout       seconds that the interpreter's exit may wait, 0 allowed (2.0)
     on_result          called with a `PushResult` for every accepted push, by a worker,
-                       or by the thread that flushes, closes or exits
+                       or by the thread that flushes, closes or exits. Keep it short:
+                       every push gets its call, also when the time of a close or an exit
+                       is over. What it raises is logged
     ssl_context        an ssl.SSLContext (default: verified, the system's certificates,
                        SSL_CERT_FILE obeyed)
     transport          callable(Request, timeout in seconds) -> HTTP status, instead of
@@ -1953,31 +2053,34 @@ class Client:
 
     def __init__(
         self,
-        account_id: Union[int, str],
+        account_id: int | str,
         sdk_key: str,
         *,
-        collection_prefix: Optional[str] = None,
+        collection_prefix: str | None = None,
         event_arch: bool = False,
+        fme: bool = False,
         base_url: str = BASE_URL,
         timeout: float = 5.0,
         max_attempts: int = 4,
         max_pending: int = 10_000,
         max_workers: int = 2,
-        max_batch: int = 100,
+        max_batch: int = 1000,
         exit_timeout: float = 2.0,
-        on_result: Optional[Callable[[PushResult], object]] = None,
-        ssl_context: Optional[ssl.SSLContext] = None,
-        transport: Optional[Callable[[Request, float], int]] = None,
+        on_result: Callable[[PushResult], object] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        transport: Callable[[Request, float], int] | None = None,
     ) -> None:
         self._config = config = _Config()
-        self._senders: Dict[int, _Sender] = {}  # by process id: one entry
-        self._current: _Sender  # the same; a push spares itself the dict
+        self._senders: dict[int, _Sender] = {}  # by process id: one entry
+        self._current: _Sender  # the same sender; a push spares itself the dict
         self._closed = False
         config.account_id = _account(account_id)
         config.sdk_key = _key(sdk_key)
-        if type(event_arch) is not bool:
-            raise TypeError("event_arch must be True or False")
-        config.event_arch = event_arch
+        config.event_arch = _bool("event_arch", event_arch)
+        config.fme = config.web_visitors = _bool("fme", fme)
+        if fme and event_arch:
+            raise ValueError("fme and event_arch exclude each other: leave out event_arch "
+                             "for an FME account, fme for a FullStack account")
         config.timeout = _seconds("timeout", timeout)
         config.max_attempts = _whole("max_attempts", max_attempts)
         config.max_pending = _whole("max_pending", max_pending)
@@ -1991,33 +2094,40 @@ class Client:
         _load(network)
         config.endpoint = _Endpoint(base_url, ssl_context, network)
         config.base_url = config.endpoint.origin + config.endpoint.path + prefix
-        config.namespace = _namespace(config.account_id)
-        config.get_head, config.get_tail = _get_ends(config)
+        _prepare(config)
         self._renew()
 
     @classmethod
-    def from_settings(cls, settings: Union[str, bytes, Mapping[str, Any]],
+    def from_settings(cls, settings: str | bytes | Mapping[str, Any],
                       **options: Any) -> Client:
         """Return a client for an official settings file: a dict, or its JSON text.
 
-        Reads accountId, sdkKey, collectionPrefix and isEventArchEnabled, and guesses
-        nothing: the string "false" is an error. *options* are those of `Client`, and
+        Reads accountId, sdkKey, collectionPrefix, isEventArchEnabled and
+        isWebConnectivityEnabled, and guesses nothing: the string "false" is an error. A
+        file with features is that of an FME account. *options* are those of `Client`, and
         win. Raises `TypeError` or `ValueError` that names the member.
         """
-        return cls(**dict(_from_settings(settings), **options))
+        members = _parsed_settings(settings)
+        found = dict(_from_settings(members), **options)
+        if found["fme"] is True and "event_arch" not in options:
+            found["event_arch"] = False  # a member of FullStack's
+        client = cls(**found)
+        client._config.web_visitors &= members.get("isWebConnectivityEnabled", True)
+        return client
 
     @overload
-    def push(self, custom_dimension_key: str, custom_dimension_value: str,
+    def push(self, custom_dimension_key: str, custom_dimension_value: _Value,
              user_id: str) -> bool: ...
 
     @overload
-    def push(self, __map: Mapping[str, str], __user_id: str) -> bool: ...
+    def push(self, __map: Mapping[str, _Value], __user_id: str) -> bool: ...
 
     @overload
-    def push(self, __map: Mapping[str, str], *, user_id: str) -> bool: ...
+    def push(self, __map: Mapping[str, _Value], *, user_id: str) -> bool: ...
 
     @overload
-    def push(self, *, custom_dimension_map: Mapping[str, str], user_id: str) -> bool: ...
+    def push(self, *, custom_dimension_map: Mapping[str, _Value],
+             user_id: str) -> bool: ...
 
     def push(*args: Any, **kwargs: Any) -> bool:
         """Tag a user: ``push(key, value, user_id)`` or ``push(map, user_id)``.
@@ -2025,12 +2135,14 @@ class Client:
         By name they are custom_dimension_key, custom_dimension_value, user_id and
         custom_dimension_map.
         Keys and values are non-empty str of at most 255 code points; *user_id* is the
-        non-empty str that was given to activate or get_variation_name. A map is taken
-        whole or not at all, and is one push. Nothing is trimmed or converted.
+        non-empty str that VWO's SDK is given. With ``fme=True`` a value may also be a
+        bool, an int within 2**53, or a finite float; without it those are refused. A map
+        is taken whole or not at all, and is one push. Nothing is trimmed or converted.
 
         True: accepted, and will be sent. False: refused, and a warning says why; it was
-        not valid, `max_pending` is reached, or the client is closed. Never raises,
-        waits or does I/O, also in signal handlers, finalisers and callbacks.
+        not valid, `max_pending` is reached, or the client is closed. Raises nothing for
+        what it is given, never waits and does no I/O, also in signal handlers,
+        finalisers and callbacks.
         """
         # Arguments are told apart by hand: Python raises for one that is given twice,
         # or is called self.
@@ -2044,56 +2156,70 @@ class Client:
                     and user_id and key != RESERVED_KEY
                     and key.isascii() and value.isascii() and user_id.isascii()):
                 # Nearly all pushes: the same checks as _checked, at a third of its cost.
-                push: _Push = (time(), user_id, key, value)
+                push: _Push = (time.time(), user_id, key, value)
             else:
-                push = (time(),) + _checked(args[1:], kwargs)
+                push = (time.time(),) + _checked(self._config.fme, args[1:], kwargs)
             sender = self._current
             if sender.pid != getpid():
                 sender = self._renew()
             return sender.accept(push)
-        except Exception as error:
-            reason = str(error) if type(error) is _Invalid else _BROKE
+        except _Invalid as invalid:
+            return self._sender().refuse(invalid.kind, str(invalid))
+        except _NO_MEMORY:
+            pass
         try:
-            return self._sender().refuse(reason)
-        except Exception:  # out of memory, again
+            return self._sender().refuse(_BROKE)
+        except _NO_MEMORY:
             return False
 
-    def flush(self, timeout: Optional[float] = 2.0) -> bool:
+    def flush(self, timeout: float | None = 2.0) -> bool:
         """Wait until every push accepted before this call is settled.
 
-        True: every push accepted since the flush before was delivered, and `on_result`
-        has returned for each. False: one was not, or *timeout* (seconds; None: as long
-        as attempts and retries take) ran out; what is still pending then counts in the
-        next flush. Sends on this thread where no other can be had. From `on_result`,
-        False at once.
+        True: VWO has answered 2xx to every push accepted since the flush before, and
+        `on_result` has returned for each. False: one was not delivered, or *timeout*
+        (seconds; None: as long as attempts and retries take) ran out; what is still
+        pending then counts in the next flush. Sends on this thread where no other can be
+        had. False at once in `on_result`, and in a signal handler or finaliser that
+        interrupted what it would have to wait for.
         """
         return self._sender().flush(_until(timeout))
 
-    def close(self, timeout: Optional[float] = 2.0) -> bool:
+    def close(self, timeout: float | None = 2.0) -> bool:
         """Refuse new pushes and flush; what is left then fails with error "closed".
 
-        Returns what the flush did. Ends the threads. Can be called again. From
-        `on_result` it only refuses new pushes, and returns False at once.
+        Returns what the flush did. Ends the threads. Can be called again. Where `flush`
+        is False at once, so is this: it only refuses new pushes there.
         """
         until = _until(timeout)
         self._closed = True
         return self._sender().close(until)
 
-    def stats(self) -> Dict[str, int]:
+    def stats(self) -> dict[str, int]:
         """Return counts since the client was made, or this process forked.
 
         Of pushes: accepted == delivered + failed + pending, and those refused: invalid
-        and dropped (no room, or closed). Of HTTP: requests, of which retries.
+        and dropped (no room, closed, or no memory). Of HTTP: requests, of which retries.
         """
-        return self._sender().stats()
+        sender = self._sender()
+        accepted, delivered, failed = sender.counts()
+        return {
+            "accepted": accepted,
+            "delivered": delivered,
+            "failed": failed,
+            "pending": accepted - delivered - failed,
+            "invalid": _ticks(sender.invalid),
+            "dropped": _ticks(sender.dropped),
+            "requests": sender.requests,
+            "retries": sender.retries,
+        }
 
-    def requests_for(*args: Any, **kwargs: Any) -> List[Request]:
+    def requests_for(*args: Any, **kwargs: Any) -> list[Request]:
         """Return the requests that this push alone would make, and send nothing.
 
         Takes what `push` takes. Raises `ValueError` with the reason for what it refuses.
         """
         config: _Config = args[0]._config
-        push = (time(),) + _checked(args[1:], kwargs)
+        push = (time.time(),) + _checked(config.fme, args[1:], kwargs)
         return [build(config, payload, _nonce(random.Random()))
                 for build, payload, _ in _parts(config, [push])]
 
@@ -2114,8 +2240,8 @@ class Client:
     def __del__(self) -> None:
         try:
             if self._current.pid == getpid():
-                self._current.orphan()
-        except:  # noqa: E722 (half constructed; or so late at exit that no name is left)
+                self._current.dismiss()
+        except Exception:  # half constructed; or so late at exit that no name is left
             pass
 
     def _sender(self) -> _Sender:  # push has this inline, to spare itself a call
@@ -2140,11 +2266,13 @@ class Client:
 # -- Settings ----------------------------------------------------------------------------
 
 
-def _from_settings(settings: Any) -> Dict[str, Any]:
-    """The arguments of `Client` that an official settings file holds."""
+def _parsed_settings(settings: Any) -> dict[str, Any]:
+    """An official settings file as a dict, its members that matter here checked."""
     _load(network=False)
     if type(settings) in (str, bytes):
         try:
+            if type(settings) is str:
+                settings = settings.lstrip("\ufeff")  # a Byte Order Mark; json reads bytes
             settings = json.loads(settings)
         except (ValueError, RecursionError):
             raise ValueError("the settings are not JSON") from None
@@ -2152,24 +2280,43 @@ def _from_settings(settings: Any) -> Dict[str, Any]:
         raise TypeError("the settings must be a JSON object")
     for member, kinds in (("accountId", (int, str)), ("sdkKey", (str,)),
                           ("collectionPrefix", (str, type(None))),
-                          ("isEventArchEnabled", (bool,))):
+                          ("isEventArchEnabled", (bool,)),
+                          ("isWebConnectivityEnabled", (bool,))):
         missing = member not in settings
         if missing and member in ("accountId", "sdkKey"):
             raise ValueError("the settings have no " + member)
         if not missing and type(settings[member]) not in kinds:
             raise TypeError("%s in the settings must be %s" % (
                 member, " or ".join(kind.__name__ for kind in kinds)))
+    return dict(settings)
+
+
+def _from_settings(settings: Any) -> dict[str, Any]:
+    """The arguments of `Client` that an official settings file holds."""
+    members = _parsed_settings(settings)
     return {
-        "account_id": settings["accountId"],
-        "sdk_key": settings["sdkKey"],
-        "collection_prefix": settings.get("collectionPrefix"),
-        "event_arch": settings.get("isEventArchEnabled", False),
+        "account_id": members["accountId"],
+        "sdk_key": members["sdkKey"],
+        "collection_prefix": members.get("collectionPrefix"),
+        "event_arch": members.get("isEventArchEnabled", False),
+        "fme": "features" in members,
     }
 
 
-def _fetched(endpoint: _Endpoint, request: Request, seconds: float) -> bytes:
-    """The body of the answer, up to a byte more than is allowed."""
-    connection = _Connection(endpoint, _process().gate)
+def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
+                      fme: bool) -> Request:
+    query = [("a", _account(account_id)), ("i", _key(sdk_key)),
+             ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1")]
+    query += ([("sn", SDK_NAME), ("sv", __version__), ("s", "prod")] if fme else
+              [("sdk", SDK_NAME), ("sdk-v", __version__)])
+    path = "/server-side/v2-settings" if fme else "/server-side/settings"
+    return Request("GET", "%s%s%s?%s" % (
+        endpoint.origin, endpoint.path, path, urllib.parse.urlencode(query)),
+        _headers(), None)
+
+
+def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
+    """The settings in the answer. Raises as `fetch_settings` does."""
     try:
         answer = connection.exchange(request, seconds)
         status = answer.status
@@ -2177,34 +2324,15 @@ def _fetched(endpoint: _Endpoint, request: Request, seconds: float) -> bytes:
         if body and answer.length and len(body) <= MAX_SETTINGS_BYTES:
             raise EOFError  # read(number) does not say so
     except _Failure as failure:
-        raise ConnectionError("VWO's settings: no answer (%s)" % failure.kind) from None
-    except Exception:
+        raise ConnectionError("VWO's settings: %s" % failure) from None
+    except Exception as error:
+        if _is_interrupt(error):
+            raise
         raise ConnectionError("VWO's settings: the answer was cut off") from None
     finally:
         connection.close()
     if not 200 <= status < 300:
         raise ConnectionError("VWO's settings: HTTP status %d" % status)
-    return body
-
-
-def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str = BASE_URL,
-                   timeout: float = 5.0, ssl_context: Optional[ssl.SSLContext] = None,
-                   ) -> Dict[str, Any]:
-    """Return the settings that VWO keeps for an account, for `Client.from_settings`.
-
-    The arguments are those of `Client`; *timeout* is for the whole answer. Waits for
-    the network, and tries once. Raises `ConnectionError` where there is no answer or
-    one that is not 2xx, and `ValueError` for a body over 8 MiB or not a JSON object.
-    """
-    query = [("a", _account(account_id)), ("i", _key(sdk_key))]
-    seconds = _seconds("timeout", timeout)
-    _load(network=True)
-    endpoint = _Endpoint(base_url, ssl_context, True)
-    query += [("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
-              ("sdk", SDK_NAME), ("sdk-v", __version__)]
-    url = "%s%s/server-side/settings?%s" % (
-        endpoint.origin, endpoint.path, urllib.parse.urlencode(query))
-    body = _fetched(endpoint, Request("GET", url, _headers(), None), seconds)
     if len(body) > MAX_SETTINGS_BYTES:
         raise ValueError("VWO's settings are longer than 8 MiB")
     try:
@@ -2216,33 +2344,45 @@ def fetch_settings(account_id: Union[int, str], sdk_key: str, *, base_url: str =
     return dict(settings)
 
 
+def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
+                   base_url: str = BASE_URL, timeout: float = 5.0,
+                   ssl_context: ssl.SSLContext | None = None) -> dict[str, Any]:
+    """Return the settings that VWO keeps for an account, for `Client.from_settings`.
+
+    The arguments are those of `Client`; *timeout* is for the whole answer. Waits for
+    the network, and tries once. Raises `ConnectionError` where there is no answer or
+    one that is not 2xx, and `ValueError` for a body over 8 MiB or not a JSON object.
+    """
+    _bool("fme", fme)
+    seconds = _seconds("timeout", timeout)
+    _load(network=True)
+    endpoint = _Endpoint(base_url, ssl_context, True)
+    request = _settings_request(endpoint, account_id, sdk_key, fme)
+    return _fetched(_Connection(endpoint, _process().gate), request, seconds)
+
+
 # -- Command line ------------------------------------------------------------------------
 
-_USAGE = """\
-  %(prog)s --demo                     see it work: no account, no network
-  %(prog)s plan premium user-42       one push; prints true or false
-  %(prog)s --dry-run plan free u-1    what would be sent, with the key masked
-  %(prog)s --from users.csv           many: user_id and a column for each dimension,
-                                    or user_id,key,value, or JSON Lines of
-                                    {"user_id": "u-1", "dimensions": {"plan": "free"}}
-
-Credentials: VWO_ACCOUNT_ID and VWO_SDK_KEY in the environment, a settings file, or
-options (which show in process lists). Exit status: 0 everything was delivered,
-1 something was not, 2 usage, 130 after Ctrl-C."""
-
+_OPTIONS = ("account_id", "sdk_key", "collection_prefix", "fme", "event_arch", "base_url",
+            "timeout")  # of Client that the command line has, too
 _ERROR = "vwo_push_error"  # the column or member of a reject that says why
-_NUL = "\udc00"  # a NUL inside the CSV reader; nothing is ever decoded to it
 _LINE = "vwo_push_line"  # the member of a reject that holds a line which is no JSON
-MAX_BACKFILL_PENDING = 20_000  # dimensions in memory at a time
-MAX_LINE_CHARS = 1_000_000  # of an input file; what is longer is read in pieces
+MAX_BACKFILL_PENDING = 10_000  # dimensions in memory at a time
+MAX_LINE_CHARS = 1_000_000  # of an input file; also of a cell
+SETTLE_SECONDS = 10.0  # that an interrupted run waits for what is in flight
+DEAD_SECONDS, DEAD_REQUESTS = 30.0, 10  # of failures only; then a run gives up
 
 
-class _Unusable(Exception):
-    """An input file or an option that cannot be used; the text is for the user."""
+class _Stop(Exception):
+    """Ends the command; the text says why, and is for the user."""
+
+    def __init__(self, text: str, status: int = 2) -> None:
+        super().__init__(text)
+        self.status = status
 
 
-class _NoOutput(Exception):
-    """What was to be printed cannot be: a closed pipe, a full disk."""
+class _Fault(_Stop):
+    """An input file cannot be used from here on."""
 
 
 def _print(text: str, stream: Any) -> None:
@@ -2252,10 +2392,11 @@ def _print(text: str, stream: Any) -> None:
     try:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
-    except OSError as error:
-        # What is still in its buffer must not be tried again at exit.
+    except OSError as error:  # a closed pipe, a full disk
+        # Or Python would try at exit to write what is still in the buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        raise _NoOutput("the output cannot be written: %s" % error.strerror) from None
+        if stream is not sys.stderr:
+            raise _Stop("the output cannot be written: %s" % error.strerror, 1) from None
 
 
 def _say(text: str) -> None:
@@ -2263,109 +2404,82 @@ def _say(text: str) -> None:
 
 
 def _complain(text: object) -> None:
-    try:
-        _print("vwo_push: %s\n" % " ".join(str(text).split()), sys.stderr)
-    except _NoOutput:
-        pass
+    _print("vwo_push: %s\n" % " ".join(str(text).split()), sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(argv: Sequence[str] | None) -> Any:
     import argparse
+    import inspect
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             _complain(message + "; see --help")
             self.exit(2)
 
-    class Show(argparse.Action):
-        """Prints. argparse does that, too, but may not notice a closed pipe."""
-
-        def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-            _print(self.const or parser.format_help(), sys.stdout)
-            parser.exit()
-
-    parser = Parser(
-        prog="vwo_push", description="Tag users with custom dimensions in VWO.",
-        epilog=_USAGE, formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False)
-    add = parser.add_argument
-    add("push", nargs="*", metavar="KEY VALUE USER_ID", help="one push")
-    add("--demo", action="store_true", help="send pushes to a collector on this machine")
-    add("--dry-run", action="store_true", help="print the requests instead of sending")
-    add("--from", dest="source", metavar="FILE", help="push every row; - is stdin")
-    add("--rejects", metavar="FILE", help="write the rows that were not delivered here")
-    add("--skip", type=int, metavar="N", help="pass over the first N rows")
-    add("--account-id", metavar="ID", help="default: VWO_ACCOUNT_ID")
-    add("--sdk-key", metavar="KEY", help="default: VWO_SDK_KEY")
-    add("--settings", metavar="FILE", help="read both from an official settings file")
-    add("--collection-prefix", metavar="PREFIX", help="data residency, for example eu01")
-    add("--event-arch", action="store_true", help="the account uses events architecture")
-    add("--base-url", metavar="URL", help="default: " + BASE_URL)
-    add("--timeout", type=float, metavar="SECONDS", help="for one attempt, default 5")
-    add("--version", action=Show, nargs=0, const="vwo_push %s\n" % __version__,
-        help="print it and exit")
-    add("-h", "--help", action=Show, nargs=0, help="print this and exit")
-    return parser
-
-
-def _parse(argv: Optional[Sequence[str]]) -> Any:
-    parser = _parser()
+    parser = Parser(add_help=False)
+    parser.add_argument("push", nargs="*")
+    parser.add_argument("--from", dest="source")
+    parser.add_argument("--skip", type=int)
+    parser.add_argument("--timeout", type=float)
+    parser.add_argument("-h", "--help", action="store_true")
+    for name in ("check", "demo", "dry-run", "event-arch", "fme", "quiet", "version"):
+        parser.add_argument("--" + name, action="store_const", const=True)
+    for name in ("account-id", "base-url", "collection-prefix", "columns", "rejects",
+                 "sdk-key", "settings"):
+        parser.add_argument("--" + name)
     args = parser.parse_args(argv)
-    forms = args.demo + (args.source is not None) + bool(args.push)
-    if forms != 1:
-        parser.error("give KEY VALUE USER_ID, or --from FILE, or --demo")
-    if args.push and len(args.push) != 3:
-        parser.error("a push is KEY VALUE USER_ID")
-    if args.source is None and (args.rejects is not None or args.skip is not None):
-        parser.error("--rejects and --skip go with --from")
+    if args.help or args.version:
+        _say(inspect.getdoc(main) or "" if args.help else "vwo_push " + __version__)
+        parser.exit()
+    forms = [args.check, args.demo, args.source is not None, args.push]
+    if sum(map(bool, forms)) != 1 or len(args.push) not in (0, 3):
+        parser.error("give KEY VALUE USER_ID, or --from FILE, or --check, or --demo")
+    for name in ("columns", "rejects", "skip"):
+        if args.source is None and getattr(args, name) is not None:
+            parser.error("--%s goes with --from" % name)
     if args.skip is not None and args.skip < 0:
         parser.error("--skip must be 0 or more")
     return args
+
+
+def _settings(args: Any) -> Any:
+    """The settings file, or else as much of one as the environment holds."""
+    if args.settings is not None:
+        with open(args.settings, "rb") as file:
+            return file.read(MAX_SETTINGS_BYTES)
+    found = {}
+    for name, member in (("account_id", "accountId"), ("sdk_key", "sdkKey")):
+        variable = "VWO_" + name.upper()
+        found[member] = os.environ.get(variable) or getattr(args, name)
+        if found[member] is None:
+            raise _Stop("no %s: set %s" % (name, variable))
+    return found
 
 
 def _nowhere(request: Request, timeout: float) -> int:
     return 200
 
 
-def _options(args: Any) -> Dict[str, Any]:
-    """The arguments of `Client`: options win over the settings, those over the rest."""
-    options: Dict[str, Any] = {}
-    if args.settings is not None:
-        with open(args.settings, "rb") as file:
-            options = _from_settings(file.read(MAX_SETTINGS_BYTES))
-    else:
-        for name in ("account_id", "sdk_key"):
-            value = os.environ.get("VWO_" + name.upper())
-            if value:
-                options[name] = value
-    for name in ("account_id", "sdk_key", "collection_prefix", "base_url", "timeout"):
+def _client(args: Any, **more: Any) -> Client:
+    """A client with what was given as options, and else with what the settings hold."""
+    settings = _settings(args)
+    for name in _OPTIONS:
         if getattr(args, name) is not None:
-            options[name] = getattr(args, name)
-    if args.event_arch:
-        options["event_arch"] = True
-    for name in ("account_id", "sdk_key"):
-        if name not in options:
-            raise _Unusable("no %s: set VWO_%s" % (name, name.upper()))
+            more[name] = getattr(args, name)
     if args.dry_run:  # masked from the start, so that it cannot be printed
-        options["sdk_key"] = "X" * len(_key(options["sdk_key"]))
-        options["transport"] = _nowhere  # needs no certificates
-    return options
+        key = more.get("sdk_key") or _from_settings(settings)["sdk_key"]
+        more.update(sdk_key="X" * len(_key(key)), transport=_nowhere)
+    return Client.from_settings(settings, **more)
 
 
-def _push_one(args: Any, options: Dict[str, Any]) -> int:
-    results: List[PushResult] = []
-    with Client(on_result=results.append, **options) as client:
-        accepted = client.push(*args.push)  # says why where it refuses
-        delivered = accepted and client.flush(None)
-    if accepted and not delivered:
-        _complain("not delivered: %s" % _why(results[0]))
+def _push_one(args: Any) -> int:
+    with _client(args) as client:
+        if args.dry_run:
+            _show(client.requests_for(*args.push))
+            return 0
+        delivered = client.push(*args.push) and client.flush(None)
     _say("true" if delivered else "false")
     return 0 if delivered else 1
-
-
-def _why(result: PushResult) -> str:
-    status = "" if result.status is None else " %d" % result.status
-    return "%s%s, attempts: %d" % (result.error, status, result.attempts)
 
 
 def _show(requests: Iterable[Request]) -> None:
@@ -2376,356 +2490,397 @@ def _show(requests: Iterable[Request]) -> None:
         _say("" if request.body is None else "\n%s\n" % request.body.decode())
 
 
-# Both formats yield rows of (user id, dimensions, why it cannot be pushed or None, the
-# row as it was read), and write the rejected ones back as they were.
+# Input files. Rows are iterated as they were read: *parse* makes a push of one, *write* adds
+# one to the rejects.
+
+
+def _lines(text: IO[str]) -> Iterator[str]:
+    line = ""
+    try:
+        for line in iter(lambda: text.readline(MAX_LINE_CHARS + 1), ""):
+            if len(line) > MAX_LINE_CHARS:
+                raise _Fault("longer than %d characters" % MAX_LINE_CHARS)
+            if not line.isascii():
+                line.encode()
+            yield line
+    except UnicodeEncodeError:
+        raise _Fault("gzip; read it with: gzip -dc FILE | python3 vwo_push.py --from -"
+                     if line.startswith("\x1f\udc8b") else
+                     "not UTF-8; convert it with: iconv -f WINDOWS-1252 -t UTF-8") from None
+    except OSError as error:
+        raise _Fault("cannot be read: %s" % error.strerror) from None
 
 
 class _CsvRows:
-    """CSV with a header: wide (a column for each dimension) or user_id, key, value."""
+    """CSV with a header: user_id and a column for each dimension, or user_id,key,value."""
 
-    def __init__(self, lines: Iterator[str]) -> None:
+    member = "column"
+
+    def __init__(self, lines: Iterator[str], columns: str | None) -> None:
         import csv
-        csv.field_size_limit(2 * MAX_LINE_CHARS)  # _line keeps rows below that
-        self._lines, self._make_reader, self._writer = lines, csv.reader, csv.writer
-        self._size = 0  # characters of the row so far
-        self._cut = False  # the row is part of one that is too long
-        self._open = False  # the line goes on in the next piece
-        header = self._next() or []
-        if self._cut:
-            raise _Unusable("the header is longer than %d characters" % MAX_LINE_CHARS)
-        # A file of rejects has one more column, the last one.
-        self._extra = header[-1:] == [_ERROR]
-        self.header = header[:-1] if self._extra else header
-        if "user_id" not in self.header:
-            raise _Unusable("the first line is neither a JSON object nor a comma-separated "
-                            "header with user_id")
-        if len(set(self.header)) < len(self.header):
-            raise _Unusable("a column comes twice in the header")
-        if len(self.header) < 2:
-            raise _Unusable("no column beside user_id in the header")
-        self._long = set(self.header) == {"user_id", "key", "value"}
+        csv.field_size_limit(MAX_LINE_CHARS)
+        self._csv, self._extra = csv, 0
+        self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
+        header = next(iter(self))
+        self._extra = header[-1:].count(_ERROR)  # a file of rejects has one column more
+        self._header = header[:len(header) - self._extra]
+        used = [name.strip() for name in columns.split(",")] if columns else self._header
+        names = [name for name in used if name not in ("user_id", _ERROR)]
+        self._check_header(names)
+        self._user = self._header.index("user_id")
+        self._places = [(name, self._header.index(name)) for name in names]
+        self._long = set(names) == {"key", "value"}
 
-    def _line(self) -> str:
-        """The next line of the row. "" ends it: a quote that is never closed must not
-        take in the whole file."""
-        if self._size > MAX_LINE_CHARS:
-            self._cut = True
-            return ""
-        line = next(self._lines, "")
-        long = len(line) >= MAX_LINE_CHARS
-        self._cut = self._cut or long or self._open
-        self._open = long and line[-1] not in "\r\n"
-        self._size += len(line)
-        return line.replace("\0", _NUL)  # until 3.10 the reader refuses the line
+    def _check_header(self, names: list[str]) -> None:
+        problems = ["%d columns named %r" % (self._header.count(name), name)
+                    for name in ["user_id"] + names
+                    if self._header.count(name) != 1 or not name]
+        if not names:
+            problems.append("no column beside user_id")
+        if {"key", "value"} < set(names):
+            problems.append("columns beside user_id, key and value")
+        if problems:
+            raise _Fault("the header has %s; expected user_id and a column for each "
+                         "dimension, or user_id,key,value, with commas between, or a JSON "
+                         "object in each line; --columns picks some" % problems[0])
 
-    def _next(self) -> Optional[List[str]]:
-        self._size, self._cut = 0, False
-        return next(self._make_reader(iter(self._line, "")), None)
+    def __iter__(self) -> Iterator[list[str]]:
+        try:
+            for cells in self._reader:
+                if "\0" in "".join(cells):  # until 3.10 the reader says so itself
+                    raise self._csv.Error("line contains NUL")
+                if cells:  # not an empty line
+                    yield [cell.strip() for cell in cells[:len(cells) - self._extra]]
+        except self._csv.Error as error:
+            raise _Fault("not CSV, %s; expected quotes around a whole cell, and doubled "
+                         "within" % error) from None
 
-    def __iter__(self) -> Iterator[_Row]:
-        while True:
-            row = self._next()
-            if row is None:
-                return
-            if not row:
-                continue  # an empty line
-            cells = row[:-1] if self._extra else row
-            if self._cut:
-                yield None, None, "longer than %d characters" % MAX_LINE_CHARS, cells
-            elif len(cells) != len(self.header):
-                yield None, None, "%d cells instead of %d" % (
-                    len(cells), len(self.header)), cells
-            elif any(_NUL in cell for cell in cells):
-                yield None, None, "a NUL character", cells
-            else:
-                named = dict(zip(self.header, cells))
-                user_id = named.pop("user_id")
-                dimensions = ({named["key"]: named["value"]} if self._long else
-                              {key: value for key, value in named.items() if value})
-                yield user_id, dimensions, None, cells
-
-    def rejected(self, result: PushResult) -> List[str]:
-        named = dict(result.dimensions, user_id=result.user_id)
+    def parse(self, cells: list[str]) -> tuple[Any, dict[str, Any]]:
+        if len(cells) != len(self._header):
+            raise _Invalid("a row must have %d cells" % len(self._header), str(len(cells)))
+        named = {name: cells[place] for name, place in self._places if cells[place]}
         if self._long:
-            (named["key"], named["value"]), = result.dimensions.items()
-        return [named.get(name, "") for name in self.header]
+            named = {named.get("key", ""): named.get("value", "")}
+        return cells[self._user], named
 
-    def write(self, file: IO[str], row: List[str], why: str, first: bool) -> None:
-        text = io.StringIO()
-        writer = self._writer(text)  # its line end, \r\n, has it quote every \r
-        if first:
-            writer.writerow(self.header + [_ERROR])
-        writer.writerow(row + [why])
-        file.write(text.getvalue().replace(_NUL, "\0"))
+    def write(self, file: IO[str], cells: list[str], why: str) -> None:
+        writer = self._csv.writer(file)  # its line end, \r\n, has it quote every \r
+        if not file.tell():
+            writer.writerow(self._header + [_ERROR])
+        writer.writerow(cells + [why])
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if _is_mapping(found) else None
 
 
 class _JsonRows:
     """JSON Lines: {"user_id": ..., "dimensions": {...}}."""
 
+    member = "member"
+
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
 
-    def __iter__(self) -> Iterator[_Row]:
-        for line in self._lines:
-            if line.strip():
-                yield self._row(line.strip())
+    def __iter__(self) -> Iterator[str]:
+        return filter(None, map(str.strip, self._lines))
 
-    def _row(self, line: str) -> _Row:
-        try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            return None, None, "not JSON", {_LINE: line}
-        if not _is_mapping(row):
-            return None, None, "not a JSON object", {_LINE: line}
+    def parse(self, line: str) -> tuple[Any, dict[str, Any]]:
+        row = _object(line)
+        if row is None:
+            raise _Invalid("a line must be a JSON object")
         row.pop(_ERROR, None)
-        if len(row) == 1 and type(row.get(_LINE)) is str:
-            return self._row(row[_LINE])  # a reject that was not JSON, fed back
-        if not _is_mapping(row.get("dimensions")):
-            return None, None, "dimensions is not an object", row
-        return row.get("user_id"), row["dimensions"], None, row
+        if list(row) == [_LINE] and type(row[_LINE]) is str:
+            return self.parse(row[_LINE])  # a reject that was no JSON, fed back
+        if type(row.get("dimensions")) is not dict:
+            raise _Invalid('a line must be {"user_id": "...", "dimensions": {...}}')
+        return row.get("user_id"), row["dimensions"]
 
-    def rejected(self, result: PushResult) -> Dict[str, Any]:
-        return {"user_id": result.user_id, "dimensions": result.dimensions}
-
-    def write(self, file: IO[str], row: Dict[str, Any], why: str, first: bool) -> None:
+    def write(self, file: IO[str], line: str, why: str) -> None:
+        row = _object(line) or {_LINE: line}
         file.write(json.dumps(dict(row, **{_ERROR: why})) + "\n")
 
 
-def _open_rows(text: IO[str]) -> Union[_CsvRows, _JsonRows]:
+def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
     """Tell the format by the first character."""
-    lines = iter(lambda: text.readline(MAX_LINE_CHARS), "")
-    for first in lines:
-        if first.strip():
-            _load(network=False)
-            rest = _chain(first, lines)
-            return _JsonRows(rest) if first.lstrip()[0] == "{" else _CsvRows(rest)
-    return _JsonRows(lines)  # no row: a file of rejects that has none, fed back
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    for line in rest:
-        yield line
-
-
-class _Progress:
-    """Says on stderr how far a backfill is: on one line of a terminal, else every 10 s."""
-
-    def __init__(self, size: int, position: Callable[[], int]) -> None:
-        self._size, self._position = size, position
-        self._terminal = bool(sys.stderr and sys.stderr.isatty())
-        self._every = 0.2 if self._terminal else 10.0
-        self._began = self._last = monotonic()
-
-    def show(self, done: int, failed: int, finished: bool = False) -> None:
-        now = monotonic()
-        if now - self._last < self._every and not (finished and self._terminal):
-            return
-        self._last, seconds = now, max(now - self._began, 0.001)
-        text = "%d done, %d/s, %d failed" % (done, done / seconds, failed)
-        part = self._position() / self._size if self._size else 0.0
-        if 0 < part < 1 and not finished:
-            text += ", %d s left" % (seconds / part - seconds)
-        if self._terminal:
-            sys.stderr.write("\r\x1b[K" + text + ("\n" if finished else ""))
-            sys.stderr.flush()
-        else:
-            _complain(text)
+    from itertools import chain
+    first = next((line for line in lines if line.strip()), "")
+    lines = chain([first], lines)
+    if first.strip()[:1] not in ("", "{"):
+        return _CsvRows(lines, columns)
+    if columns:
+        raise _Fault("not CSV; --columns is for CSV")
+    return _JsonRows(lines)  # of no row, too: the rejects of a run that had none
 
 
 class _Backfill:
-    """Pushes every row of a file. read == delivered + rejected + skipped, always.
+    """Pushes every row of a file. In the end, read == delivered + rejected + skipped.
 
-    Rows are read and pushed on the main thread, results come from the workers; lock
-    guards the counts and the file of rejects.
+    The main thread does all of it; the worker of the client only adds to the results.
     """
 
-    def __init__(self, rows: Union[_CsvRows, _JsonRows], rejects: Optional[IO[str]],
-                 progress: _Progress) -> None:
-        self._rows, self._rejects, self._progress = rows, rejects, progress
-        self._lock = threading.Lock()
-        self._room = threading.Event()  # something was settled
-        self._reading = False
-        self._pending = 0  # dimensions
-        self.interrupts = 0
-        self.read = self.delivered = self.rejected = self.skipped = 0
-        self.reasons: Dict[str, int] = {}
-        self.trouble: Optional[str] = None  # with the files; it ends the reading
+    def __init__(self, args: Any, source: Any) -> None:
+        self._args, self._source = args, source
+        self._name = "stdin" if args.source == "-" else args.source
+        self._end, self._status = "", 0  # why it ends before the file does; exit status
+        self._until = float("inf")  # then, what is in flight is given up
+        self._results: deque[PushResult] = deque()  # not yet counted
+        self._pending: deque[tuple[int, Any, Any, Any]] = deque()  # pushed, without result
+        self._room = MAX_BACKFILL_PENDING  # dimensions
+        self._read = self._delivered = self._rejected = self._skipped = 0
+        self._lost = sys.maxsize  # the first row that was neither delivered nor kept
+        self._reasons: dict[str, list[Any]] = {}  # how many rejects, and the first
+        self._began = self._looked = _now()
+        self._terminal = bool(sys.stderr and sys.stderr.isatty() and not args.dry_run
+                              and not args.quiet)
+        self._failing = float("inf")  # since when every request has failed
+        self._failures = self._requests = 0  # so far; when the last push got through
+        self._statuses: set[int] = set()  # of all results since then
 
-    def on_result(self, result: PushResult) -> None:
-        with self._lock:
-            self._pending -= len(result.dimensions)
-            self.delivered += result.delivered
-        if not result.delivered:
-            self._reject(self._rows.rejected(result), _why(result))
-        self._room.set()
+    def on_signal(self, number: int, _: object) -> None:
+        """End the run. Nothing is raised, or the rows would not add up."""
+        self._until = 0.0 if self._status > 128 else _now() + SETTLE_SECONDS
+        self._end, self._status = "interrupted", 128 + number
+        # A read that waits for input is tried again, and finds the end of the file.
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), self._source.fileno())
 
-    def on_interrupt(self, *_: object) -> None:
-        self.interrupts += 1
-        if self._reading:  # nothing else is interrupted, or the rows would not add up
-            raise KeyboardInterrupt
-
-    def _next(self, rows: Iterator[_Row]) -> Optional[_Row]:
-        """The next row, or None at the end, or after a Ctrl-C or an error."""
+    def run(self) -> int:
+        self._rows = _rows_of(_lines(self._source), self._args.columns)
+        # Made before the rejects are emptied: it may refuse its options. One worker keeps
+        # the order of the rows. It frees the room of a push some time after its result.
+        import logging  # with a handler, or the client says on stderr what is said here
+        logging.getLogger("vwo_push").addHandler(logging.NullHandler())
+        self._client = _client(self._args, max_workers=1, on_result=self._results.append,
+                               max_pending=4 * MAX_BACKFILL_PENDING)
+        self._rejects = _open_rejects(self._args, self._source)
         try:
-            self._reading = True
-            if self.interrupts:  # asked after that: this read would not be ended
-                return None
-            return next(rows, None)
-        except KeyboardInterrupt:
-            return None
-        except OSError as error:
-            self._reading = False  # here, or a Ctrl-C would be raised in this block
-            self.trouble = "the input cannot be read after row %d: %s" % (
-                self.read, error.strerror or error)
-            return None
+            self._read_all()
+            self._settle()
         finally:
-            self._reading = False
-
-    def each(self, skip: int, handle: Callable[[str, Dict[str, str]], None]) -> None:
-        """Call *handle* with every row that is valid."""
-        rows = iter(self._rows)
-        while not self.trouble:
-            row = self._next(rows)
-            if row is None:
-                break
-            self.read += 1
-            user_id, dimensions, problem, original = row
-            if self.read <= skip:
-                self.skipped += 1
-                continue
-            try:
-                if problem:
-                    raise _Invalid(problem)
-                _checked((), {"custom_dimension_map": dimensions, "user_id": user_id})
-                handle(user_id, dimensions)
-            except _Invalid as invalid:
-                self._reject(original, str(invalid))
-            self._progress.show(self.delivered, self.rejected)
-
-    def send(self, client: Client, skip: int) -> None:
-        def handle(user_id: str, dimensions: Dict[str, str]) -> None:
-            size = len(dimensions)
-            if size > MAX_BACKFILL_PENDING:
-                raise _Invalid("more than %d dimensions" % MAX_BACKFILL_PENDING)
-            while self._pending + size > MAX_BACKFILL_PENDING:
-                if self.interrupts:
-                    self.read -= 1  # not pushed: the first one after --skip
-                    return
-                self._wait(client)
-            with self._lock:
-                self._pending += size
-            if not client.push(dimensions, user_id):
-                raise _Invalid("interrupted")
-
-        self.each(skip, handle)
-        until = monotonic() + 10 if self.interrupts else float("inf")
-        while client.stats()["pending"] and self.interrupts < 2 and monotonic() < until:
-            self._wait(client)
-            if self.interrupts and until == float("inf"):
-                until = monotonic() + 10
-        client.close(0)
-        self._progress.show(self.delivered, self.rejected, finished=True)
-
-    def _wait(self, client: Client) -> None:
-        if not self._room.wait(0.1) and not client._sender().workers:  # pyright: ignore
-            client.flush(10)  # no thread is to be had: send on this one
-        self._room.clear()
-        self._progress.show(self.delivered, self.rejected)
-
-    def close_rejects(self) -> None:
-        try:
             if self._rejects is not None:
                 self._rejects.close()
-        except OSError as error:
-            self._cannot_reject(error)
+        return self._summary()
 
-    def _reject(self, row: Any, why: str) -> None:
-        with self._lock:
-            self.rejected += 1
-            self.reasons[why] = self.reasons.get(why, 0) + 1
-            try:
-                if self._rejects is not None:
-                    self._rows.write(self._rejects, row, why, self.rejected == 1)
-            except Exception as error:  # a full disk: said at the end
-                self._cannot_reject(error)
-
-    def _cannot_reject(self, error: Exception) -> None:
-        self.trouble = self.trouble or "the rejects cannot be written: %s" % error
-
-
-def _push_many(args: Any, options: Dict[str, Any]) -> int:
-    import signal
-    with _open_source(args.source) as source:
-        size = os.fstat(source.fileno()).st_size if args.source != "-" else 0
-        # Bytes that are not UTF-8 become lone surrogates, which no push accepts and a
-        # file of rejects writes back as they were. Named, because it closes source when
-        # it goes, and the progress still asks that for its position.
-        text = io.TextIOWrapper(source, "utf-8-sig", "surrogateescape", newline="")
-        rows = _open_rows(text)
-        # Made before the rejects are emptied: it may refuse its options. Twice the room:
-        # a push frees its own a moment after its result.
-        client = Client(max_batch=1000, max_pending=2 * MAX_BACKFILL_PENDING,
-                        on_result=lambda result: backfill.on_result(result), **options)
-        backfill = _Backfill(rows, _open_rejects(args, source),
-                             _Progress(size, source.tell))
+    def _read_all(self) -> None:
         try:
-            before = signal.signal(signal.SIGINT, backfill.on_interrupt)
-        except ValueError:  # not on the main thread
-            before = None
+            for row in self._rows:
+                if self._end:  # by a signal: the row may be cut off
+                    break
+                self._read += 1
+                self._take(row)
+                while self._room <= 0 and not self._end:
+                    self._client.flush(1.0)
+                    self._look()
+                if _now() - self._looked > 0.2:
+                    self._look()
+        except _Fault as fault:
+            self._stop("row %d of %s: %s" % (self._read + 1, self._name, fault), 1)
+
+    def _stop(self, why: str, status: int) -> None:
+        if not self._end:
+            self._end, self._status = why, status
+
+    def _take(self, row: Any) -> None:
+        if self._read <= (self._args.skip or 0):
+            self._skipped += 1
+            return
+        dimensions: dict[str, Any] = {}
         try:
-            if args.dry_run:
-                backfill.each(args.skip or 0, lambda user_id, dimensions: _show(
-                    client.requests_for(dimensions, user_id)))
+            user_id, dimensions = self._rows.parse(row)
+            if self._args.dry_run:
+                _show(self._client.requests_for(dimensions, user_id))
+            elif self._client.push(dimensions, user_id):
+                self._pending.append((self._read, row, user_id, dimensions))
+                self._room -= len(dimensions)
             else:
-                backfill.send(client, args.skip or 0)
-            backfill.close_rejects()
-            return _summary(args, backfill)
-        finally:
-            backfill.close_rejects()
-            if before is not None:
-                signal.signal(signal.SIGINT, before)
+                self._client.requests_for(dimensions, user_id)  # raises, and says why
+                raise _Invalid("more dimensions than there is room for")
+        except _Invalid as invalid:
+            why = self._column(dimensions) + str(invalid)
+            self._reject(self._read, row, why, invalid.kind)
+
+    def _column(self, dimensions: dict[str, Any]) -> str:
+        """Which one is not valid, if any."""
+        for name, value in dimensions.items():
+            try:
+                self._client.requests_for(name, value, "user")
+            except _Invalid:
+                number = isinstance(value, (int, float)) and not self._args.fme
+                return "%s %s%s: " % (self._rows.member, name,
+                                      ", a number, needs --fme" if number else "")
+        return ""
+
+    def _reject(self, number: int, row: Any, why: str, kind: str) -> None:
+        self._rejected += 1
+        self._reasons.setdefault(kind, [0, number, why])[0] += 1
+        try:
+            if self._rejects is not None:
+                self._rows.write(self._rejects, row, why)
+                self._rejects.flush()
+                return
+        except OSError as error:
+            self._stop("the rejects cannot be written: %s" % error.strerror, 1)
+        self._lost = min(self._lost, number)
+
+    def _look(self) -> None:
+        """Count the results, show the progress, and end the run if nothing gets through."""
+        # First: the results of all requests but one of these have come.
+        self._looked, stats, delivered = _now(), self._client.stats(), self._delivered
+        while self._results:
+            self._count(self._results.popleft())
+        if self._delivered > delivered:
+            self._requests, self._statuses = stats["requests"], set()
+            self._failing = float("inf")
+        failures = stats["failed"] + stats["retries"]
+        if failures > self._failures:
+            self._failures, self._failing = failures, min(self._failing, self._looked)
+            if self._looked - self._failing > DEAD_SECONDS:
+                self._stop("nothing gets through any more, every request of the last "
+                           "%d s failed; try --check" % DEAD_SECONDS, 3)
+        if (stats["requests"] - self._requests > DEAD_REQUESTS
+                and len(self._statuses) == 1 and 400 <= min(self._statuses) < 500):
+            self._stop("nothing gets through any more, %d requests in a row were refused; "
+                       "try --check" % DEAD_REQUESTS, 3)
+        self._show_progress("")
+
+    def _count(self, result: PushResult) -> None:
+        # Nearly always the first: but when a close gives up, two threads have results.
+        pushed = next(each for each in self._pending
+                      if each[2:] == (result.user_id, result.dimensions))
+        self._pending.remove(pushed)
+        self._room += len(result.dimensions)
+        if result.delivered:
+            self._delivered += 1
+        else:
+            self._statuses.add(result.status or 0)
+            why = "%s, %s, attempts: %d" % (
+                result.error, result.detail or "not sent", result.attempts)
+            self._reject(pushed[0], pushed[1], why, why)
+
+    def _settle(self) -> None:
+        while self._pending and _now() < self._until and self._status != 3:
+            self._client.flush(1.0)
+            self._look()
+        self._client.close(0)
+        self._client.flush(1.0)  # a worker may be in the midst of its results
+        self._look()
+        self._show_progress("\n")
+
+    def _counts(self, word: str) -> str:
+        return "%s %d, delivered %d, rejected %d, skipped %d" % (
+            word, self._read, self._delivered, self._rejected, self._skipped)
+
+    def _show_progress(self, end: str) -> None:
+        if not self._terminal:
+            return
+        seconds = _now() - self._began
+        text = "%s, %d/s" % (self._counts("row"), self._delivered / max(seconds, 0.001))
+        size = os.fstat(self._source.fileno()).st_size
+        part = self._source.buffer.tell() / size if size else 0.0
+        if 0 < part < 1:
+            text += ", %d s left" % (seconds / part - seconds)
+        _print("\r\x1b[K" + text + end, sys.stderr)
+
+    def _summary(self) -> int:
+        for number, first, why in sorted(self._reasons.values(), reverse=True)[:10]:
+            _complain("%d rejected, the first is row %d of %s: %s" % (
+                number, first, self._name, why))
+        if self._end:
+            resume = min(self._read, self._lost - 1)
+            _complain("%s; resume with --skip %d" % (self._end, resume))
+        if not self._args.dry_run:
+            _say(self._counts("read"))
+        return self._status or int(self._rejected > 0)
 
 
-def _summary(args: Any, backfill: _Backfill) -> int:
-    for why, number in sorted(backfill.reasons.items(), key=lambda item: -item[1])[:10]:
-        _complain("%d rejected: %s" % (number, why))
-    if not args.dry_run:
-        _say("read %d, delivered %d, rejected %d, skipped %d" % (
-            backfill.read, backfill.delivered, backfill.rejected, backfill.skipped))
-        if backfill.rejected and args.rejects is None:
-            _complain("--rejects FILE would have kept the rows that were rejected")
-    if backfill.trouble is not None:
-        _complain(backfill.trouble)
-    if backfill.interrupts:
-        _complain("interrupted; resume with --skip %d" % backfill.read)
-        return 130
-    return 1 if backfill.rejected or backfill.trouble else 0
-
-
-def _open_source(name: str) -> Any:
-    if name != "-":
-        return open(name, "rb")
-    if sys.stdin is None:
-        raise _Unusable("stdin is closed")
-    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-
-
-def _open_rejects(args: Any, source: Any) -> Optional[IO[str]]:
+def _open_rejects(args: Any, source: Any) -> IO[str] | None:
     if args.rejects is None:
         return None
-    if os.path.exists(args.rejects) and os.path.samestat(
-            os.fstat(source.fileno()), os.stat(args.rejects)):
-        raise _Unusable("--rejects must not be the file that is read")
-    return open(args.rejects, "w", encoding="utf-8", errors="surrogateescape",
+    if os.path.exists(args.rejects) and os.path.samefile(args.rejects, source.fileno()):
+        raise _Stop("--rejects must not be the file that is read")
+    return open(args.rejects, "w" if args.skip is None else "a", encoding="utf-8",
                 newline="")
 
 
-def _read_back(path: str, body: bytes) -> Iterator[Tuple[str, Dict[str, str]]]:
+def _push_many(args: Any) -> int:
+    import signal
+    piped = args.source == "-"
+    # What is not UTF-8 becomes a lone surrogate: a strict decoder would raise up to 8 KiB
+    # before that row.
+    with open(0 if piped else args.source, encoding="utf-8-sig", newline="",
+              errors="surrogateescape", closefd=not piped) as source:
+        backfill = _Backfill(args, source)
+        before = [(number, signal.signal(number, backfill.on_signal))
+                  for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            return backfill.run()
+        except _Fault as fault:
+            raise _Stop("%s: %s" % (args.source, fault)) from None
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+
+
+_STEPS = {  # of --check, and what to do where it ends
+    "proxy": "mend %(scheme)s_PROXY, as http://user:password@host:port, or set NO_PROXY",
+    "name": "mend --base-url, or the DNS of this machine: nslookup %(host)s",
+    "connection": "open the firewall for %(host)s:%(port)d, or set %(scheme)s_PROXY",
+    "tls": "set the clock; where a company reads TLS, name its CA file in SSL_CERT_FILE",
+    "answer": "try again later, or with a longer --timeout; is --base-url right?",
+    "refusal": "compare account id and SDK key with VWO's; --fme is for FME accounts only",
+}
+
+
+def _check(args: Any) -> int:
+    """Fetch the settings; say how far that came, and which options they ask for."""
+    try:
+        config = _client(args)._config  # pyright: ignore[reportPrivateUsage]
+    except ValueError as error:  # a proxy or certificates that cannot be used
+        raise _Stop(str(error), 1) from None
+    endpoint, key = config.endpoint, config.sdk_key
+    _say("%s, account %s, SDK key %s" % (
+        endpoint.origin, config.account_id, "X" * len(key)))
+    connection, failure = _Connection(endpoint, _process().gate), ""
+    request = _settings_request(endpoint, config.account_id, key, config.fme)
+    asked: dict[str, Any] = {}
+    try:
+        found = _fetched(connection, request, config.timeout)
+        asked = _from_settings(dict(found, accountId=config.account_id, sdkKey=key))
+    except (OSError, TypeError, ValueError) as error:
+        failure = str(error).replace("VWO's settings: ", "")
+    for step in ("proxy", "name", "connection", "tls", "answer"):
+        if failure and step in (connection.stage, "answer"):
+            refused = step == "answer" and "HTTP status 4" in failure
+            advice = _STEPS["refusal" if refused else step] % {
+                "host": endpoint.host, "port": endpoint.port,
+                "scheme": endpoint.scheme.upper()}
+            (_complain if args.quiet else _say)("%s: %s; %s" % (step, failure, advice))
+            return 1
+        used = {"proxy": endpoint.proxy, "tls": endpoint.ssl_context}.get(step, True)
+        _say("%s: %s" % (step, "ok" if used else "none"))
+    _say("the settings ask for collection_prefix=%(collection_prefix)r, "
+         "event_arch=%(event_arch)r, fme=%(fme)r" % asked)
+    return 0
+
+
+_DEMO: list[tuple[dict[str, Any], tuple[Any, ...]]] = [  # options of Client, a push
+    ({"fme": True}, ({"plan": "premium", "age": 30, "vip": True}, "user-1")),
+    ({}, ("plan", "premium", "user-42")),
+    ({}, ({"plan": "free", "city": 'Z\xfcrich "100%" + \U0001f600'}, "user-7")),
+    ({"event_arch": True}, ("plan", "premium", "user-8")),
+]
+
+
+def _read_back(path: str, body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     """(visitor UUID, dimensions) of a request, as VWO's server would read them."""
     url = urllib.parse.urlsplit(path)
-    query = dict(urllib.parse.parse_qsl(url.query, errors="strict"))
     if url.path.endswith("/push"):
+        query = dict(urllib.parse.parse_qsl(url.query, errors="strict"))
         yield query["u"], json.loads(query["tags"])["u"]
     elif url.path.endswith("/batch-events"):
         for event in json.loads(body)["ev"]:
@@ -2736,91 +2891,89 @@ def _read_back(path: str, body: bytes) -> Iterator[Tuple[str, Dict[str, str]]]:
         yield data["visId"], data["visitor"]["props"]
 
 
-def _demo_pushes(url: str) -> Tuple[bool, List[str]]:
-    """Make the pushes of the demo: whether they were delivered, and both stats."""
-    before = os.environ.get("no_proxy")
-    os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
-    try:
-        client = Client(1, "demo-key", base_url=url)
-        events = Client(1, "demo-key", base_url=url, event_arch=True)
-    finally:
-        del os.environ["no_proxy"]
-        if before is not None:
-            os.environ["no_proxy"] = before
-    with client, events:
-        client.push("plan", "premium", "user-42")
-        delivered = client.flush(10)
-        client.push({"plan": "free", "city": 'Z\xfcrich "100%" + \U0001f600'}, "user-7")
-        delivered &= client.flush(10)
-        events.push("plan", "premium", "user-8")
-        delivered &= events.flush(10)
-        return delivered, [json.dumps(each.stats()) for each in (client, events)]
+def _demo_push(url: str, options: dict[str, Any], push: tuple[Any, ...]) -> bool:
+    with Client(1, "demo-key", base_url=url, **options) as client:
+        _say('Client(1, "demo-key", base_url=%r, **%r).push%r' % (url, options, push))
+        delivered = client.push(*push) and client.flush(10)
+        _say("stats: " + json.dumps(client.stats()))
+    return delivered
 
 
-def _demo() -> int:
+def _demo(args: Any) -> int:
     """Send real pushes to a collector in this process, and show what arrives."""
     import http.server
     import socketserver
-    users = {visitor_uuid(1, user): user for user in ("user-42", "user-7", "user-8")}
-    arrived: List[str] = []
+    arrived: list[tuple[str, Any, bytes]] = []
 
     class Collector(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            arrived.append("\n%s\n%s%s" % (self.requestline, self.headers, body.decode()))
-            for visitor, dimensions in _read_back(self.path, body):
-                arrived.append("  read back: user %s, visitor %s, %s" % (
-                    users[visitor], visitor, json.dumps(dimensions, ensure_ascii=False)))
-            self.send_response(204)
-            self.end_headers()
+            arrived.append((self.requestline, self.headers, body))
+            self.wfile.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
         do_POST = do_GET
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
+    os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Collector) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         url = "http://127.0.0.1:%d" % server.server_address[1]
-        _say("A collector listens at %s; these pushes go to it:" % url)
-        delivered, stats = _demo_pushes(url)
+        delivered = [_demo_push(url, *each) for each in _DEMO]
         server.shutdown()
-    for text in arrived:
-        _say(text)
-    _say("\nstats: %s\nstats of the other client, with event_arch: %s" % tuple(stats))
-    return 0 if delivered else 1
+    users = {visitor_uuid(1, push[-1]): push[-1] for _, push in _DEMO}
+    for line, head, body in arrived:
+        _say("\n%s\n%s%s" % (line, head, body.decode()))
+        for visitor, dimensions in _read_back(line.split()[1], body):
+            _say("read back: user %s, visitor %s, %s" % (
+                users[visitor], visitor, json.dumps(dimensions, ensure_ascii=False)))
+    return 0 if all(delivered) else 1
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run the command line with *argv* (default: `sys.argv`); return the exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tag users with custom dimensions in VWO.
+
+    python3 vwo_push.py --check                   is VWO reached, with which options?
+    python3 vwo_push.py --demo                    see it work: no account, no network
+    python3 vwo_push.py plan premium user-42      one push; prints true or false
+    python3 vwo_push.py --dry-run plan free u-1   what would be sent, the key masked
+    python3 vwo_push.py --from users.csv          push every row; - is stdin
+
+    A file is CSV in UTF-8 with a header, user_id and a column for each dimension, or
+    user_id,key,value; or JSON Lines of {"user_id": "u-1", "dimensions": {"plan": "free"}}.
+    With --fme, JSON Lines may hold numbers, true and false; CSV cells and VALUE stay text.
+
+    --columns A,B                of a CSV file, send these columns only
+    --rejects FILE               keep the rows that were not delivered, and why; FILE is
+                                 emptied first, but with --skip they are added to it
+    --skip N                     pass over the first N rows
+    --quiet                      print nothing but errors
+    --account-id, --sdk-key      default: VWO_ACCOUNT_ID and VWO_SDK_KEY in the environment
+                                 (arguments show in process lists)
+    --settings FILE              read both from an official settings file
+    --fme                        it is an FME account
+    --event-arch                 it is a FullStack account with events architecture
+    --collection-prefix PREFIX   data residency, for example eu01
+    --base-url URL               default: https://dev.visualwebsiteoptimizer.com
+    --timeout SECONDS            for one attempt, default 5
+    --version, --help            print it
+
+    Exit status: 0 everything was delivered, 1 something was not, 2 usage, 3 nothing got
+    through any more, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    import contextlib
     try:
         args = _parse(argv)
-        if args.demo:
-            return _demo()
-        options = _options(args)
-        if args.source is not None:
-            return _push_many(args, options)
-        if args.dry_run:
-            _show(Client(**options).requests_for(*args.push))
-            return 0
-        return _push_one(args, options)
+        form = (_demo if args.demo else _check if args.check else
+                _push_many if args.source is not None else _push_one)
+        with contextlib.redirect_stdout(None if args.quiet else sys.stdout):
+            return form(args)
     except SystemExit as stop:  # argparse has said what it had to say
         return int(stop.code or 0)
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except _NoOutput as error:  # `| head` has seen enough, or a full disk
-        _complain(error)
-        return 1
-    except OSError as error:
-        _complain("%s: %s" % (error.filename, error.strerror) if error.filename else error)
-    except (_Unusable, TypeError, ValueError, RuntimeError) as error:
+    except (_Stop, OSError, TypeError, ValueError, RuntimeError) as error:
         _complain(error)  # RuntimeError: no thread for the demo's collector
-    return 2
+        return getattr(error, "status", 2)
 
 
 if __name__ == "__main__":

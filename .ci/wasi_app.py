@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What vwo_push must do where there are no threads and no network: WASI and Pyodide.
 
-Three parts: the tests, which .ci/pyodide.mjs and the WASI component run; the component's
-entry point, which componentize-py wants in a class of this name; and its host, which
-.ci/matrix runs as ``python wasi_app.py COMPONENT``.
+Three parts: the tests, which .ci/pyodide.mjs and the WASI component run; the entry
+point of the component, which componentize-py wants in a class of this name; and its
+host, which .ci/matrix runs as ``python wasi_app.py COMPONENT``.
 """
 
+import json
 import sys
 import threading
 import time
@@ -60,6 +61,18 @@ class WithoutThreadsTest(unittest.TestCase):
         client.push("plan", "premium", "user-42")
         self.assertIs(client.flush(), True)
         self.assertIn("/events/t?", sent[0][1].url)
+
+    def test_an_fme_account(self):
+        client, sent = self.client(fme=True)
+        self.assertIs(client.push({"age": 30, "vip": True, "plan": "pro"}, "u"), True)
+        self.assertIs(client.flush(), True)
+        self.assertIn("/events/t?", sent[0][1].url)
+        props = json.loads(sent[0][1].body)["d"]["visitor"]["props"]
+        self.assertEqual([props["age"], props["vip"], props["plan"]], [30, True, "pro"])
+        client.push("age", 30, "u")
+        client.push("age", 31, "v")
+        self.assertIs(client.flush(), True)
+        self.assertIn("/server-side/batch-events-v2?", sent[1][1].url)
 
     def test_max_pending_bounds_what_is_kept(self):
         client, _ = self.client(max_pending=100)

@@ -6,7 +6,8 @@
 In each way a fresh interpreter makes clients, pushes three dimensions with each to a
 collector on the loopback interface, flushes, and exits. That is "ok" if every flush was
 True, all that was pushed arrived once and unchanged, nothing was printed and the exit
-status is 0. Linux; "nobody" is uid 65534 where this runs as root. Exits 1 on any failure.
+status is 0. Linux; "nobody" is uid 65534 where this runs as root. Exits 1 on any
+failure.
 """
 
 import argparse
@@ -35,22 +36,23 @@ VALUES = ["premium", "Z\xfcrich 100% + 1", "\U0001f600"]
 IDENTITY = """import platform, sys, sysconfig
 kind = platform.python_implementation().lower().replace("cpython", "")
 free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-sys.version_info >= (3, 7) and print(kind + platform.python_version() + free)"""
+sys.version_info >= (3, 9) and print(kind + platform.python_version() + free)"""
 
 # What the fresh interpreter runs; %(setup)s makes clients.
 CHILD = """
 import sys
 folder, url, values = sys.argv[1], sys.argv[2], %(values)s
 sys.path.insert(0, folder)
-def client_of(module):
-    return module.Client(123456, "key", base_url=url)
+def client_of(module, **options):
+    return module.Client(123456, "key", base_url=url, **options)
 def must(what, happened):  # not assert: -O would drop it
     if not happened:
         sys.exit(what)
 %(setup)s
 for client in clients:
     for number, value in enumerate(values):
-        must("push is not True", client.push("plan", value, "user-%%d" %% number) is True)
+        pushed = client.push("plan", value, "user-%%d" %% number)
+        must("push is not True", pushed is True)
 for client in clients:
     must("flush is not True: %%r" %% client.stats(), client.flush(20) is True)
 """
@@ -72,6 +74,9 @@ RELOADED = """
 import importlib, vwo_push
 clients = [client_of(vwo_push)]
 clients += [client_of(importlib.reload(vwo_push)) for _ in range(20)]"""
+KINDS = """
+import vwo_push
+clients = [client_of(vwo_push, fme=True), client_of(vwo_push, event_arch=True)]"""
 COPIED = PLAIN + """
 import copy, pickle
 for attempt in ([copy.copy], [copy.deepcopy], [pickle.dumps, 0], [pickle.dumps, 2],
@@ -96,6 +101,7 @@ WAYS.update({
     "closed stdio": {"before": ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]},
     "renamed": {"setup": PLAIN.replace("vwo_push", "other"), "folder": "renamed"},
     "vendored": {"setup": VENDORED, "folder": "vendored", "flags": "-W error"},
+    "FME, events architecture": {"setup": KINDS, "flags": "-W error", "clients": 2},
     "three copies": {"setup": COPIES, "flags": "-W error", "clients": 3},
     "reload x20": {"setup": RELOADED, "flags": "-W error", "clients": 21},
     "copy, pickle": {"setup": COPIED, "flags": "-W error"},
@@ -109,9 +115,15 @@ class Collector(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urllib.parse.urlsplit(self.path)
-        tags = urllib.parse.parse_qs(url.query).get("tags") or [
-            event["t"] for event in json.loads(body.decode())["ev"]]
-        self.arrived[url.path.split("/")[1]] += [json.loads(t)["u"]["plan"] for t in tags]
+        if body:
+            body = json.loads(body.decode())
+            pushed = [event if "d" in event else json.loads(event["t"])
+                      for event in body.get("ev", [body])]
+        else:
+            pushed = [json.loads(urllib.parse.parse_qs(url.query)["tags"][0])]
+        self.arrived[url.path.split("/")[1]] += [
+            (each["d"]["visitor"]["props"] if "d" in each else each["u"])["plan"]
+            for each in pushed]
         self.send_response(204)
         self.end_headers()
 
@@ -151,7 +163,7 @@ def run(python, root, url, label, flags="", setup=PLAIN, folder="plain", clients
 
 
 def interpreters(paths):
-    """{version: path} of those that are 3.7 or later, in order."""
+    """{version: path} of those that are 3.9 or later, in order."""
     found = {}
     for path in paths:
         version = subprocess.run([path, "-c", IDENTITY], stdout=subprocess.PIPE,
@@ -183,7 +195,8 @@ def main():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = "http://127.0.0.1:%d/" % server.server_address[1]
         wrong = dict(zip(cells, pool.map(lambda cell: run(
-            pythons[cell[1]], root, url, str(cells.index(cell)), **WAYS[cell[0]]), cells)))
+            pythons[cell[1]], root, url, str(cells.index(cell)), **WAYS[cell[0]]),
+            cells)))
     print("%-26s" % "", *pythons)
     for name in WAYS:
         print("%-26s" % name, *(("FAILED" if wrong[name, version] else "ok").ljust(
