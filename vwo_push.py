@@ -54,6 +54,7 @@ from collections import deque, namedtuple
 from functools import partial
 from itertools import count, repeat, starmap
 from os import getpid
+from types import SimpleNamespace
 
 __all__ = ["Client", "PushResult", "Request", "fetch_settings", "visitor_uuid"]
 __version__ = "2.0.0"
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, NamedTuple, NoReturn, Optional, Union, overload
 
     _Value = Union[str, bool, int, float]  # of a dimension; FullStack has str only
+    _Config = SimpleNamespace  # what a client was built with: see Client.__init__
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
     _Push = tuple[Any, ...]
     # Builds a request from a payload and a fresh random text; which pushes it carries.
@@ -378,29 +380,6 @@ class Request(_Request):
             self.method, self.url.partition("?")[0], size)
 
 
-class _Config:
-    """What a client was built with. Read by any thread; written by nobody afterwards."""
-
-    account_id: str
-    sdk_key: str
-    event_arch: bool
-    fme: bool
-    web_visitors: bool  # FME: the web tag's UUIDs are sent as they are
-    base_url: str  # with the path and the collection prefix, without a slash at its end
-    endpoint: _Endpoint
-    timeout: float
-    max_attempts: int
-    max_pending: int
-    max_workers: int
-    max_batch: int
-    exit_timeout: float
-    on_result: Callable[[PushResult], object] | None
-    transport: Callable[[Request, float], int] | None
-    namespace: bytes  # of the account's visitor UUIDs
-    get_url: str  # of a GET, with places for what differs: see _get_url
-    event: str  # of an event's JSON, likewise: see _event
-
-
 def _nonce(source: random.Random) -> str:
     """A number from 0 to below 1, always as long: what no cache has seen before."""
     return "%.16f" % source.random()
@@ -465,8 +444,9 @@ def _prepare(config: _Config) -> None:
 
 def _get_url(config: _Config, push: _Push, at: int, nonce: str) -> str:
     """The URL for the dimension whose key is push[at]."""
-    return config.get_url % (_visitor(config, push[1]), push[0], nonce,
-                             _tags(push[at], push[at + 1]).translate(_escapes))
+    template: str = config.get_url
+    return template % (_visitor(config, push[1]), push[0], nonce,
+                       _tags(push[at], push[at + 1]).translate(_escapes))
 
 
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
@@ -479,8 +459,8 @@ def _event(config: _Config, push: _Push) -> str:
     visitor, milliseconds = _visitor(config, push[1]), int(push[0] * 1000)
     properties = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
                           for at in range(2, len(push), 2)])
-    return config.event % (
-        visitor, milliseconds, visitor, push[0], milliseconds, properties)
+    template: str = config.event
+    return template % (visitor, milliseconds, visitor, push[0], milliseconds, properties)
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
@@ -625,8 +605,9 @@ def _proxy_for(scheme: str, host: str, port: int) -> tuple[str, int, str] | None
     except ValueError:
         raise ValueError(
             "%s_PROXY must be http://host:port or http://user:password@host:port, with "
-            "%%23 %%2F %%3F %%40 for # / ? @ in user or password; of https:// and socks5:// "
-            "proxies give the http:// port, or give a transport" % scheme.upper()) from None
+            "%%23 %%2F %%3F %%40 for # / ? @ in user or password; of an https:// or "
+            "socks5:// proxy give the http:// port, or give a transport" % scheme.upper(),
+        ) from None
     login = ""
     if url.username is not None:
         import base64
@@ -871,7 +852,8 @@ class _Connection:
         while True:
             left = self._left()
             rest = until - self._seen
-            if _ready(self._sock, reading, writing, max(0.0, min(left, rest, FROZEN_SECONDS))):
+            seconds = max(0.0, min(left, rest, FROZEN_SECONDS))
+            if _ready(self._sock, reading, writing, seconds):
                 return True
             if left <= 0:
                 raise _TimedOut
@@ -1120,6 +1102,72 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
+# -- Notices: what goes to the log -------------------------------------------------------
+
+
+def _ticks(counter: count[int]) -> int:
+    """How often next() was called on *counter*. Read from its repr, which changes nothing:
+    next() adds in one C call, so threads and signal handlers lose no count."""
+    return int(repr(counter)[6:-1])
+
+
+def _frames() -> Iterator[FrameType]:
+    """The frames that this thread is in, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _may_log() -> bool:
+    """False where this thread is inside a log call or a queue already.
+
+    We may be in a signal handler or a finaliser that interrupted it, or in a handler of
+    its own, and whatever it has locked we would wait for, for ever.
+    """
+    return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
+        "logging", "queue") for frame in _frames())
+
+
+class _Notices:
+    """Log lines about what went wrong: one of a kind in `LOG_SECONDS`, with how often it
+    happened. *is_barred* says when none may be written. Waits for no lock of ours."""
+
+    def __init__(self, is_barred: Callable[[], bool]) -> None:
+        self._is_barred = is_barred
+        self._counts: dict[str, count[int]] = {}
+        # (when the last line was logged, the count then)
+        self._last: dict[str, deque[tuple[float, int]]] = {}
+
+    def add(self, kind: str, text: str, number: int = 1) -> None:
+        """Something of this *kind* happened *number* times; *text* is the line."""
+        counts = self._counts.setdefault(kind, count())
+        for _ in range(number):
+            next(counts)
+        if self._is_barred() or not _may_log():
+            return
+        last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
+        told = last[0]
+        if _now() - told[0] >= LOG_SECONDS:
+            total = _ticks(counts)
+            last.append((_now(), total))
+            if last.popleft() is told:  # or else another thread says it
+                self._say("%s (%d)" % (text, total - told[1]))
+
+    def _say(self, line: str) -> None:
+        """As a warning. logging is not imported for this: that costs 6-10 ms. A process
+        that has not done so gets a line on stderr, as logging's last resort would do."""
+        try:
+            logging = sys.modules.get("logging")
+            if logging:
+                logging.getLogger("vwo_push").warning("%s", line)
+            elif sys.stderr:
+                sys.stderr.write("vwo_push: %s\n" % line)
+        except Exception as error:  # a broken handler or stream is not the caller's trouble
+            if _is_interrupt(error):
+                raise
+
+
 # -- Sender: pending pushes, workers, retries, fork, exit --------------------------------
 #
 # A push takes no lock. Whoever holds one may be made to run a finaliser by the garbage
@@ -1178,76 +1226,6 @@ _NO_MEMORY = (MemoryError, RecursionError, SystemError)  # the last one is CPyth
 # Runs an iterator within one call of C, so that no interrupt can come in between.
 _sink: deque[Any] = deque(maxlen=0)
 _in_one_step = _sink.extend
-
-
-def _ticks(counter: count[int]) -> int:
-    """How often next() was called on *counter*. Read from its repr, which changes nothing:
-    next() adds in one C call, so threads and signal handlers lose no count."""
-    return int(repr(counter)[6:-1])
-
-
-def _frames() -> Iterator[FrameType]:
-    """The frames that this thread is in, the innermost first."""
-    frame: FrameType | None = sys._getframe(1)  # pyright: ignore
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _may_log() -> bool:
-    """False where this thread is inside a log call or a queue already.
-
-    We may be in a signal handler or a finaliser that interrupted it, or in a handler of
-    its own, and whatever it has locked we would wait for, for ever.
-    """
-    return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
-        "logging", "queue") for frame in _frames())
-
-
-class _Notices:
-    """Log lines about what went wrong: for each kind one, then none for `LOG_SECONDS`,
-    with how often it happened. Waits for no lock of ours."""
-
-    def __init__(self, sender: _Sender) -> None:
-        self._sender = sender
-        self._counts: dict[str, count[int]] = {}
-        # (when the last line was logged, the count then); empty while one is being logged
-        self._last: dict[str, deque[tuple[float, int]]] = {}
-
-    def add(self, kind: str, text: str, number: int = 1) -> None:
-        """Something of this *kind* happened *number* times; *text* is the line."""
-        counts = self._counts.setdefault(kind, count())
-        for _ in range(number):
-            next(counts)
-        # Exit prints nothing: stderr may be locked by a thread that is gone. And another
-        # thread may wait for our lock while it holds that of a log handler.
-        if self._sender.process.exiting or self._sender.holds_lock() or not _may_log():
-            return
-        last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
-        try:
-            told = when, before = last.pop()
-        except IndexError:  # another thread is just about to log it
-            return
-        try:
-            if _now() - when >= LOG_SECONDS:
-                told = _now(), _ticks(counts)
-        finally:
-            last.append(told)
-        if told[1] > before:
-            self._say("%s (%d)" % (text, told[1] - before))
-
-    def _say(self, line: str) -> None:
-        """As a warning. logging is not imported for this: that costs 6-10 ms. A process
-        that has not done so gets a line on stderr, as logging's last resort would do."""
-        try:
-            logging = sys.modules.get("logging")
-            if logging:
-                logging.getLogger("vwo_push").warning("%s", line)
-            elif sys.stderr:
-                sys.stderr.write("vwo_push: %s\n" % line)
-        except Exception as error:  # a broken handler or stream is not the caller's trouble
-            if _is_interrupt(error):
-                raise
 
 
 class _Process:
@@ -1310,7 +1288,7 @@ class _Batch:
     """Pushes that one thread sends together."""
 
     __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "answers",
-                 "results", "room")
+                 "noted", "results", "room")
 
     def __init__(self, first: int, owner: int) -> None:
         self.first = first  # how many pushes were taken before these
@@ -1320,6 +1298,7 @@ class _Batch:
         self.tries = 0  # so far, of the first of parts
         self.detail: str | None = None  # why the last attempt failed
         self.answers: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
+        self.noted = False  # what is lost of it is logged
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # still to be told
         self.room: Iterator[None] = iter(())  # frees what it has reserved, once
 
@@ -1376,13 +1355,13 @@ class _Sender:
         self.config = config
         self.process = process
         self.pid = getpid()
-        self.max_pending = config.max_pending  # here to spare push a look-up
+        self.max_pending: int = config.max_pending  # here to spare push a look-up
         self.max_workers = config.max_workers
         self.lock: Any = threading.RLock()
         self.hiring: Any = threading.RLock()  # one start at a time; only ever tried
         self.waiting: deque[_Push] = deque()
         self.reserved: deque[None] = deque()
-        self.leaky = False  # an interrupted push may have left something in reserved
+        self.leaky = False  # reserved may hold room for pushes that an interrupt kept away
         self.book: tuple[int, int, tuple[_Batch, ...]] = (0, 0, ())
         self.parked: deque[Any] = deque()
         self.workers: list[threading.Thread] = []
@@ -1395,7 +1374,7 @@ class _Sender:
         # Its own, seeded by the system: not that of the program, which may be seeded to
         # repeat, and a new one in a forked child.
         self.random = random.Random()
-        self.notices = _Notices(self)
+        self.notices = _Notices(self.is_barred)
         self.closed = process.exiting
         self.swept: str | None = None
 
@@ -1414,7 +1393,7 @@ class _Sender:
                 _in_one_step(self.freed(size))
                 return self.refuse(_FULL)
             self.waiting.append(push)
-        except BaseException:  # an interrupt, or out of memory
+        except BaseException:
             self.leaky = True
             raise
         try:
@@ -1429,13 +1408,18 @@ class _Sender:
         return True
 
     def is_full(self, size: int) -> bool:
-        if self.leaky:  # room may be reserved for pushes that an interrupt kept away
-            self.leaky = False
-            pending = list(self.waiting)
-            for batch in self.book[2]:
-                pending += batch.pushes
-            _in_one_step(self.freed(len(self.reserved) - sum(
-                len(push) // 2 - 1 for push in pending)))
+        if self.leaky and not self.holds_lock():
+            try:
+                if self.lock.acquire(False):  # nothing is taken or settled meanwhile
+                    pending = list(self.waiting)
+                    for batch in self.book[2]:
+                        pending += batch.pushes
+                    self.leaky = False
+                    _in_one_step(self.freed(len(self.reserved) - sum(
+                        len(push) // 2 - 1 for push in pending)))
+            finally:
+                if self.holds_lock():
+                    self.lock.release()
         return len(self.reserved) + size > self.max_pending
 
     def freed(self, size: int) -> Iterator[None]:
@@ -1477,7 +1461,7 @@ class _Sender:
                     target=_work, args=(self,), name="vwo_push", daemon=True)
                 self.workers.append(worker)
                 worker.start()
-        except RuntimeError:  # no thread is to be had, or none in this interpreter
+        except (RuntimeError, *_NO_MEMORY):  # no thread is to be had, or none here
             pass
         finally:
             if worker is not None and worker.ident is None and worker in self.workers:
@@ -1634,14 +1618,16 @@ class _Sender:
             if batch.results is None:
                 batch.room, batch.results = self.freed(size), results
         try:
+            if lost and not batch.noted:  # before a flush can return
+                batch.noted = True
+                _, error, detail, _ = outcomes[lost[0]]
+                line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
+                self.notices.add(line, line, len(lost))
             self.report(batch.results)
         except BaseException:
             self.settle(batch, me)  # goes on from there
             raise
-        if self.strike(batch, lost) and lost:
-            _, error, detail, _ = outcomes[lost[0]]
-            reason = "pushes not delivered: %s%s" % (error, detail and ", " + detail or "")
-            self.notices.add(reason, reason, len(lost))
+        self.strike(batch, lost)
 
     def report(self, results: deque[tuple[_Push, _Outcome]]) -> None:
         """Call on_result for each of *results*, from which a close may take some, too. An
@@ -1662,15 +1648,15 @@ class _Sender:
                 text = "on_result raised " + _place(raised)
                 self.notices.add(text, text)
 
-    def strike(self, batch: _Batch, lost: list[int]) -> bool:
-        """Take *batch* out of the book, and tell the flushes. False: a close has done it.
+    def strike(self, batch: _Batch, lost: list[int]) -> None:
+        """Take *batch* out of the book, unless a close has done it, and tell the flushes.
 
         An interrupt before the one assignment to the book leaves it to be done again.
         """
         with self.lock:
             delivered, failed, batches = self.book
             if batch not in batches:
-                return False
+                return
             if lost:
                 self.untold = max(self.untold, batch.first + lost[-1] + 1)
                 for window in self.windows:
@@ -1684,7 +1670,6 @@ class _Sender:
             for window in self.windows:
                 if window.wake.locked() and self.is_settled(window.end):
                     window.wake.release()
-        return True
 
     def is_settled(self, end: int) -> bool:
         """Are the first *end* pushes settled?"""
@@ -1724,6 +1709,11 @@ class _Sender:
         return self.holds_lock() or any(
             frame.f_code in _WORKING and frame.f_locals.get("self") is self
             for frame in _frames())
+
+    def is_barred(self) -> bool:
+        """May nothing be logged now? An exit prints nothing: a thread that is gone may have
+        locked stderr. And whoever waits for our lock may hold that of a log handler."""
+        return self.process.exiting or self.holds_lock()
 
     def flush(self, until: float) -> bool:
         """Wait until what was accepted so far is settled; True if all was delivered."""
@@ -1843,7 +1833,7 @@ class _Sender:
         it finds no lock taken, and nothing left to do.
         """
         self.closed, self.swept = True, "closed"
-        self.lock, self.notices = threading.RLock(), _Notices(self)
+        self.lock, self.notices = threading.RLock(), _Notices(self.is_barred)
         for connection in list(self.connections):
             connection.forget()
 
@@ -1949,34 +1939,23 @@ if hasattr(os, "register_at_fork"):
 # -- Client: the public face -------------------------------------------------------------
 
 
-def _whole(name: str, value: Any, most: int | None = None) -> int:
-    if type(value) is not int:
-        raise TypeError("%s must be an int" % name)
-    if value < 1 or most is not None and value > most:
-        raise ValueError("%s must be at least 1%s" % (
-            name, "" if most is None else " and at most %d" % most))
+def _option(name: str, value: Any, kinds: tuple[type, ...], wanted: str,
+            is_valid: Callable[[Any], bool] = lambda _: True) -> Any:
+    """Return *value*, or raise an error that names the option and says what is allowed."""
+    if type(value) not in kinds:
+        raise TypeError("%s must be %s" % (name, wanted))
+    if not is_valid(value):
+        raise ValueError("%s must be %s" % (name, wanted))
     return value
 
 
-def _seconds(name: str, value: Any, zero: bool = False) -> float:
-    if type(value) not in (int, float):
-        raise TypeError("%s must be a number of seconds" % name)
-    if not (0 < value <= sys.float_info.max or zero and value == 0):
-        raise ValueError("%s must be a finite number of seconds, %s" % (
-            name, "0 or more" if zero else "more than 0"))
-    return float(value)
+def _count(name: str, value: Any) -> int:
+    return int(_option(name, value, (int,), "an int of at least 1", lambda n: n >= 1))
 
 
-def _bool(name: str, value: Any) -> bool:
-    if type(value) is not bool:
-        raise TypeError("%s must be True or False" % name)
-    return value
-
-
-def _callable(name: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise TypeError("%s must be callable, or None" % name)
-    return value
+def _timeout(timeout: Any) -> float:
+    return float(_option("timeout", timeout, (int, float), "a finite number of seconds, "
+                         "more than 0", lambda n: 0 < n <= sys.float_info.max))
 
 
 def _account(account_id: Any) -> str:
@@ -2070,25 +2049,30 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
         transport: Callable[[Request, float], int] | None = None,
     ) -> None:
-        self._config = config = _Config()
+        self._config = config = SimpleNamespace()
         self._senders: dict[int, _Sender] = {}  # by process id: one entry
         self._current: _Sender  # the same sender; a push spares itself the dict
         self._closed = False
         config.account_id = _account(account_id)
         config.sdk_key = _key(sdk_key)
-        config.event_arch = _bool("event_arch", event_arch)
-        config.fme = config.web_visitors = _bool("fme", fme)
+        config.event_arch = _option("event_arch", event_arch, (bool,), "True or False")
+        config.fme = config.web_visitors = _option("fme", fme, (bool,), "True or False")
         if fme and event_arch:
             raise ValueError("fme and event_arch exclude each other: leave out event_arch "
                              "for an FME account, fme for a FullStack account")
-        config.timeout = _seconds("timeout", timeout)
-        config.max_attempts = _whole("max_attempts", max_attempts)
-        config.max_pending = _whole("max_pending", max_pending)
-        config.max_workers = _whole("max_workers", max_workers)
-        config.max_batch = _whole("max_batch", max_batch, MAX_EVENTS)
-        config.exit_timeout = _seconds("exit_timeout", exit_timeout, zero=True)
-        config.on_result = _callable("on_result", on_result)
-        config.transport = _callable("transport", transport)
+        config.timeout = _timeout(timeout)
+        config.max_attempts = _count("max_attempts", max_attempts)
+        config.max_pending = _count("max_pending", max_pending)
+        config.max_workers = _count("max_workers", max_workers)
+        config.max_batch = _option("max_batch", max_batch, (int,), "an int from 1 to 5000",
+                                   lambda n: 1 <= n <= MAX_EVENTS)
+        config.exit_timeout = float(_option(
+            "exit_timeout", exit_timeout, (int, float), "a finite number of seconds, 0 or "
+            "more", lambda n: 0 <= n <= sys.float_info.max))
+        for name, value in ("on_result", on_result), ("transport", transport):
+            if value is not None and not callable(value):
+                raise TypeError("%s must be callable, or None" % name)
+        config.on_result, config.transport = on_result, transport
         prefix = _prefix(collection_prefix)
         network = transport is None
         _load(network)
@@ -2256,10 +2240,7 @@ class Client:
         sender = self._senders.setdefault(getpid(), _Sender(self._config, process))
         process.senders.add(sender)
         sender.closed = sender.closed or self._closed
-        self._current = sender
-        for pid in list(self._senders):
-            if pid != sender.pid:
-                self._senders.pop(pid, None)
+        self._senders, self._current = {getpid(): sender}, sender
         return sender
 
 
@@ -2353,8 +2334,8 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
     the network, and tries once. Raises `ConnectionError` where there is no answer or
     one that is not 2xx, and `ValueError` for a body over 8 MiB or not a JSON object.
     """
-    _bool("fme", fme)
-    seconds = _seconds("timeout", timeout)
+    _option("fme", fme, (bool,), "True or False")
+    seconds = _timeout(timeout)
     _load(network=True)
     endpoint = _Endpoint(base_url, ssl_context, True)
     request = _settings_request(endpoint, account_id, sdk_key, fme)
@@ -2447,12 +2428,10 @@ def _settings(args: Any) -> Any:
     if args.settings is not None:
         with open(args.settings, "rb") as file:
             return file.read(MAX_SETTINGS_BYTES)
-    found = {}
-    for name, member in (("account_id", "accountId"), ("sdk_key", "sdkKey")):
-        variable = "VWO_" + name.upper()
-        found[member] = os.environ.get(variable) or getattr(args, name)
-        if found[member] is None:
-            raise _Stop("no %s: set %s" % (name, variable))
+    found = {"accountId": args.account_id or os.environ.get("VWO_ACCOUNT_ID"),
+             "sdkKey": args.sdk_key or os.environ.get("VWO_SDK_KEY")}
+    if not all(found.values()):
+        raise _Stop("no credentials: set VWO_ACCOUNT_ID and VWO_SDK_KEY")
     return found
 
 
@@ -2484,10 +2463,9 @@ def _push_one(args: Any) -> int:
 
 def _show(requests: Iterable[Request]) -> None:
     for request in requests:
-        _say("%s %s" % (request.method, request.url))
-        for header in request.headers.items():
-            _say("%s: %s" % header)
-        _say("" if request.body is None else "\n%s\n" % request.body.decode())
+        lines = ["%s: %s" % header for header in request.headers.items()]
+        lines += ["", request.body.decode(), ""] if request.body else [""]
+        _say("\n".join(["%s %s" % request[:2], *lines]))
 
 
 # Input files. Rows are iterated as they were read: *parse* makes a push of one, *write* adds
@@ -2635,11 +2613,9 @@ class _Backfill:
         self._lost = sys.maxsize  # the first row that was neither delivered nor kept
         self._reasons: dict[str, list[Any]] = {}  # how many rejects, and the first
         self._began = self._looked = _now()
-        self._terminal = bool(sys.stderr and sys.stderr.isatty() and not args.dry_run
-                              and not args.quiet)
         self._failing = float("inf")  # since when every request has failed
-        self._failures = self._requests = 0  # so far; when the last push got through
-        self._statuses: set[int] = set()  # of all results since then
+        self._failures = 0  # of requests, so far
+        self._answer, self._requests = None, 0  # the last status, and requests before it
 
     def on_signal(self, number: int, _: object) -> None:
         """End the run. Nothing is raised, or the rows would not add up."""
@@ -2650,20 +2626,22 @@ class _Backfill:
             os.dup2(nothing.fileno(), self._source.fileno())
 
     def run(self) -> int:
-        self._rows = _rows_of(_lines(self._source), self._args.columns)
-        # Made before the rejects are emptied: it may refuse its options. One worker keeps
-        # the order of the rows. It frees the room of a push some time after its result.
+        import contextlib
         import logging  # with a handler, or the client says on stderr what is said here
         logging.getLogger("vwo_push").addHandler(logging.NullHandler())
-        self._client = _client(self._args, max_workers=1, on_result=self._results.append,
-                               max_pending=4 * MAX_BACKFILL_PENDING)
+        self._rows = _rows_of(_lines(self._source), self._args.columns)
+        # Made before the rejects are emptied: it may refuse its options. One worker keeps
+        # the rows in order. The bound is ours: the client's ends some time after a result.
+        self._client = _client(self._args, max_workers=1, max_pending=sys.maxsize,
+                               on_result=self._results.append)
         self._rejects = _open_rejects(self._args, self._source)
         try:
             self._read_all()
             self._settle()
         finally:
-            if self._rejects is not None:
-                self._rejects.close()
+            with contextlib.suppress(OSError):  # was said when the last one was written
+                if self._rejects is not None:
+                    self._rejects.close()
         return self._summary()
 
     def _read_all(self) -> None:
@@ -2699,7 +2677,7 @@ class _Backfill:
                 self._room -= len(dimensions)
             else:
                 self._client.requests_for(dimensions, user_id)  # raises, and says why
-                raise _Invalid("more dimensions than there is room for")
+                raise _Invalid("out of memory")
         except _Invalid as invalid:
             why = self._column(dimensions) + str(invalid)
             self._reject(self._read, row, why, invalid.kind)
@@ -2710,9 +2688,7 @@ class _Backfill:
             try:
                 self._client.requests_for(name, value, "user")
             except _Invalid:
-                number = isinstance(value, (int, float)) and not self._args.fme
-                return "%s %s%s: " % (self._rows.member, name,
-                                      ", a number, needs --fme" if number else "")
+                return "%s %s: " % (self._rows.member, name)
         return ""
 
     def _reject(self, number: int, row: Any, why: str, kind: str) -> None:
@@ -2729,13 +2705,10 @@ class _Backfill:
 
     def _look(self) -> None:
         """Count the results, show the progress, and end the run if nothing gets through."""
-        # First: the results of all requests but one of these have come.
-        self._looked, stats, delivered = _now(), self._client.stats(), self._delivered
+        # Before the results: these have come for all of its requests but one.
+        self._looked, stats = _now(), self._client.stats()
         while self._results:
-            self._count(self._results.popleft())
-        if self._delivered > delivered:
-            self._requests, self._statuses = stats["requests"], set()
-            self._failing = float("inf")
+            self._count(self._results.popleft(), stats["requests"])
         failures = stats["failed"] + stats["retries"]
         if failures > self._failures:
             self._failures, self._failing = failures, min(self._failing, self._looked)
@@ -2743,21 +2716,23 @@ class _Backfill:
                 self._stop("nothing gets through any more, every request of the last "
                            "%d s failed; try --check" % DEAD_SECONDS, 3)
         if (stats["requests"] - self._requests > DEAD_REQUESTS
-                and len(self._statuses) == 1 and 400 <= min(self._statuses) < 500):
+                and 400 <= (self._answer or 0) < 500):
             self._stop("nothing gets through any more, %d requests in a row were refused; "
                        "try --check" % DEAD_REQUESTS, 3)
         self._show_progress("")
 
-    def _count(self, result: PushResult) -> None:
+    def _count(self, result: PushResult, requests: int) -> None:
         # Nearly always the first: but when a close gives up, two threads have results.
         pushed = next(each for each in self._pending
                       if each[2:] == (result.user_id, result.dimensions))
         self._pending.remove(pushed)
         self._room += len(result.dimensions)
+        if result.status != self._answer:
+            self._answer, self._requests = result.status, requests - 1
         if result.delivered:
             self._delivered += 1
+            self._failing = float("inf")
         else:
-            self._statuses.add(result.status or 0)
             why = "%s, %s, attempts: %d" % (
                 result.error, result.detail or "not sent", result.attempts)
             self._reject(pushed[0], pushed[1], why, why)
@@ -2776,7 +2751,8 @@ class _Backfill:
             word, self._read, self._delivered, self._rejected, self._skipped)
 
     def _show_progress(self, end: str) -> None:
-        if not self._terminal:
+        quiet = self._args.quiet or self._args.dry_run
+        if quiet or not (sys.stderr and sys.stderr.isatty()):
             return
         seconds = _now() - self._began
         text = "%s, %d/s" % (self._counts("row"), self._delivered / max(seconds, 0.001))
@@ -2842,27 +2818,26 @@ def _check(args: Any) -> int:
         config = _client(args)._config  # pyright: ignore[reportPrivateUsage]
     except ValueError as error:  # a proxy or certificates that cannot be used
         raise _Stop(str(error), 1) from None
-    endpoint, key = config.endpoint, config.sdk_key
-    _say("%s, account %s, SDK key %s" % (
-        endpoint.origin, config.account_id, "X" * len(key)))
+    endpoint, account, key = config.endpoint, config.account_id, config.sdk_key
+    _say("%s, account %s, SDK key %s" % (endpoint.origin, account, "X" * len(key)))
     connection, failure = _Connection(endpoint, _process().gate), ""
-    request = _settings_request(endpoint, config.account_id, key, config.fme)
     asked: dict[str, Any] = {}
     try:
+        request = _settings_request(endpoint, account, key, config.fme)
         found = _fetched(connection, request, config.timeout)
-        asked = _from_settings(dict(found, accountId=config.account_id, sdkKey=key))
+        asked = _from_settings(dict(found, accountId=account, sdkKey=key))
     except (OSError, TypeError, ValueError) as error:
         failure = str(error).replace("VWO's settings: ", "")
+    unused = {"proxy": not endpoint.proxy, "tls": not endpoint.ssl_context}
     for step in ("proxy", "name", "connection", "tls", "answer"):
         if failure and step in (connection.stage, "answer"):
             refused = step == "answer" and "HTTP status 4" in failure
-            advice = _STEPS["refusal" if refused else step] % {
-                "host": endpoint.host, "port": endpoint.port,
-                "scheme": endpoint.scheme.upper()}
-            (_complain if args.quiet else _say)("%s: %s; %s" % (step, failure, advice))
+            advice = _STEPS["refusal" if refused else step] % dict(
+                vars(endpoint), scheme=endpoint.scheme.upper())
+            line = "%s: failed, %s; next: %s" % (step, failure, advice)
+            (_complain if args.quiet else _say)(line)
             return 1
-        used = {"proxy": endpoint.proxy, "tls": endpoint.ssl_context}.get(step, True)
-        _say("%s: %s" % (step, "ok" if used else "none"))
+        _say("%s: %s" % (step, "none" if unused.get(step) else "ok"))
     _say("the settings ask for collection_prefix=%(collection_prefix)r, "
          "event_arch=%(event_arch)r, fme=%(fme)r" % asked)
     return 0
