@@ -1228,37 +1228,30 @@ class BatchingTest(Quiet):
             self.assertEqual([len(read_back(each)) for each in received],
                              [3, 3] if fme else [1] * 6)
 
-    def test_a_413_halves_the_batch_down_to_one(self):
-        def note(received, put=queue.Queue.put):
-            sizes.put(len(read_back(received)))
-            put(stub.received, received)
-        halves = "abcde", "ab", "a", "b", "cde", "c", "de", "d", "e"
+    def test_a_413_halves_a_batch_down_to_one_and_each_half_has_its_own_end(self):
         five = [(key, "x", "u") for key in "abcde"]
-        for options, pushes in ({}, [self.FIVE]), ({}, five), ({"fme": True}, five):
-            sizes, stub = queue.Queue(), self.stub(lambda handler: handler.reply(
-                413 if sizes.get() > 1 else 200))
-            stub.received.put = note
-            client, results = self.reporting(stub, max_workers=1, **options)
-            received = self.backlog(stub, client, *pushes)
-            self.assertEqual(halves, tuple("".join(
-                key for _, key, _ in read_back(each)) for each in received))
-            self.assertEqual([result[2:] for result in results],
-                             [(True, 200, None, 1, None)] * (len(pushes) + 1))
-            self.assertStats(client, requests=len(halves) + 1, retries=0)
-
-    def test_what_cannot_be_halved_or_whose_half_fails_is_a_failure(self):
+        good = (True, 200, None, 1, None)
+        bad, too_large = [(False, status, "http", 1, "HTTP status %d" % status)
+                          for status in (400, 413)]
+        down = [413, 413, 200, 200, 413, 200, 413, 200, 200]
         for options in {}, {"event_arch": True}, {"fme": True}:
-            stub = self.stub(413, 200, 413, 400, 200)
-            client, results = self.reporting(stub, max_workers=1, **options)
-            self.assertTrue(client.push("plan", "premium", "u"))
-            self.assertFalse(client.flush(TIMEOUT))
-            stub.take()
-            with self.held(stub, client, flushed=False):
-                for push in self.numbered(2):
-                    client.push(*push)
-            self.assertEqual([result[2:] for result in results], [
-                (False, 413, "http", 1, "HTTP status 413"), (True, 200, None, 1, None),
-                (False, 400, "http", 1, "HTTP status 400"), (True, 200, None, 1, None)])
+            for pushes, statuses, sent, ends in (
+                    (five, down, "abcde ab a b cde c de d e", [good] * 5),
+                    ([self.FIVE], down, "abcde ab a b cde c de d e", [good]),
+                    (five[:2], [413, 400, 200], "ab a b", [bad, good]),
+                    (five[:1], [413], "a", [too_large])):
+                if pushes == [self.FIVE] and options:
+                    continue  # one event, which is never torn
+                stub = self.stub(200, *statuses)
+                client, results = self.reporting(stub, max_workers=1, **options)
+                with self.held(stub, client, flushed={*ends} == {good}):
+                    for push in pushes:
+                        client.push(*push)
+                self.assertEqual(sent, " ".join([
+                    "".join(key for _, key, _ in read_back(each))
+                    for each in stub.take_all()]))
+                self.assertEqual([result[2:] for result in results], [good, *ends])
+                self.assertStats(client, requests=len(statuses) + 1, retries=0)
 
     def test_random_is_fresh_for_each_attempt_and_everything_else_stays(self):
         for options in {}, {"event_arch": True}, {"fme": True}:
@@ -1584,7 +1577,7 @@ class ModuleTest(Quiet):
                 (lambda it: it.Client(1, "k", ssl_context=ssl.create_default_context(),
                                       **options), "<Client of"),
                 (lambda it: it.Client.from_settings(settings), "<Client of"),
-                (lambda it: it.Client.from_settings(json.dumps(settings)), "<Client of"),
+                (lambda it: it.Client.from_settings(json.dumps(settings)), "<Client"),
                 (lambda it: it.visitor_uuid(0, "user-1"), "'D272C00E4C7654DC8792B69E"),
                 (lambda it: it.fetch_settings(1, "k", base_url=url), "{}")):
             spec = importlib.util.spec_from_file_location("again", vwo_push.__file__)
@@ -1633,9 +1626,7 @@ def waits_in(thread, function):
     for _ in range(4):
         frame = sys._current_frames().get(thread.ident)
         seen.add((id(frame), frame and frame.f_lasti))
-        while frame is not None:
-            names.add(frame.f_code.co_name)
-            frame = frame.f_back
+        names.update(each.f_code.co_name for each, _ in traceback.walk_stack(frame))
         threading.Event().wait(0.002)
     return len(seen) == 1 and function in names
 
@@ -1730,11 +1721,10 @@ def no_threads():
         return self.start(*flags, "-c", self.PRELUDE + textwrap.dedent(source),
                           *map(str, args))
 
-    def assertEnds(self, process, stdout="", code=0, quiet=True):
+    def assertEnds(self, process, stdout="", code=0):
         """*process* ends in time, with nothing on stderr and *stdout* on stdout."""
-        out, err = process.communicate(timeout=TIMEOUT)
-        self.assertEqual((out.decode().strip(), err.decode() if quiet else "",
-                          process.returncode), (stdout, "", code), err.decode())
+        out, err = (data.decode() for data in process.communicate(timeout=TIMEOUT))
+        self.assertEqual((out.strip(), err, process.returncode), (stdout, "", code), err)
 
     def assertArrived(self, stub, values):
         """Each of *values* has arrived exactly once, and nothing else."""
@@ -1746,23 +1736,18 @@ def no_threads():
 class FlushTest(Life):
 
     def test_what_a_flush_out_of_time_leaves_counts_in_the_next_one(self):
+        """What was refused does not."""
         for status in (200, 400):
             with self.subTest(status):
                 stub = self.stub(status)
                 stub.gate.clear()
-                client = self.client(stub)
-                push(client)
+                client = self.client(stub, max_pending=1)
+                self.assertEqual(push(client, "u", "dropped", ""), [True, False, False])
                 self.assertIs(client.flush(0.01), False)
                 self.assertIs(client.flush(0), False)
                 stub.gate.set()
                 self.assertIs(client.flush(TIMEOUT), status == 200)
                 self.assertIs(client.flush(TIMEOUT), True)
-
-    def test_refused_pushes_do_not_count_in_flush(self):
-        client = self.client(transport=ok, max_pending=1)
-        self.assertIs(client.push("plan", 7, "u"), False)
-        self.assertIs(client.push({"plan": "premium", "country": "IN"}, "u"), False)
-        self.assertIs(client.flush(TIMEOUT), True)
 
     def test_pushes_made_during_a_flush_do_not_prolong_it(self):
         flushed = threading.Event()
@@ -1850,26 +1835,21 @@ class CloseTest(Life):
 
     def test_what_was_delivered_before_the_close_stays_delivered(self):
         """Of a batch that was halved: of one request, the one half."""
-        entered, early, last, gate = [threading.Event() for _ in range(4)]
-        def transport(request, timeout):
-            if request.body is None:
-                entered.set()
-                return 200 if early.wait(TIMEOUT) else 0
-            size = len(json.loads(request.body)["ev"])
-            if size == 2:
-                last.set()
-                gate.wait(TIMEOUT)
-            return 413 if size == 3 else 200
-        results = []
-        client = self.client(transport=transport, max_workers=1, on_result=results.append)
+        last, gate, results = threading.Event(), threading.Event(), []
+        def stuck(handler):
+            last.set()
+            gate.wait(TIMEOUT)
+            hang_up(handler)
+        stub = self.stub(200, 413, 200, stuck)
+        stub.gate.clear()
+        client = self.client(stub, max_workers=1, on_result=results.append)
         push(client, "a")
-        self.assertTrue(entered.wait(TIMEOUT))
+        stub.take()
         push(client, "b", "c", "d")
-        early.set()
+        stub.gate.set()
         self.assertTrue(last.wait(TIMEOUT))
         self.assertFalse(client.close(0))
         gate.set()
-        until(lambda: not workers())
         self.assertEqual([(r.user_id, r.delivered, r.error) for r in results], [
             ("a", True, None), ("b", True, None), ("c", False, "closed"),
             ("d", False, "closed")])
@@ -1883,7 +1863,7 @@ class CloseTest(Life):
         client = self.client(self.stub(later), max_workers=1, on_result=results.append)
         push(client)
         self.assertTrue(told.wait(TIMEOUT))
-        until(lambda: waits_in(workers()[0], "_work"))
+        until(lambda: waits_in(workers()[0], "run"))
         self.assertIs(client.close(0), False)
         until(lambda: not workers())
         self.assertEqual([(r.error, r.attempts) for r in results], [("closed", 1)])
@@ -2012,11 +1992,13 @@ class ThreadsTest(Life):
             with self.subTest(max_batch=most, threads=threads):
                 statuses = [503, 200, 503, 503, 200, hang_up, 200]
                 stub = self.stub(*statuses * 30 + [200])
-                client = self.client(stub, max_workers=1, max_batch=most)
+                client = self.client(
+                    stub, max_workers=1, max_batch=most, max_attempts=99)
                 with self.refusing(0 if threads else 10 ** 9):
                     for number in range(30):
                         client.push("n", str(number), "u")
-                    self.assertTrue(client.flush(TIMEOUT))
+                    # Without threads each flush gives back what it has no time for.
+                    until(lambda: client.flush(TIMEOUT if threads else 0.005))
                 sent = [[value for _, _, value in read_back(received)]
                         for received in stub.take_all()]
                 once = [values for values, before in zip(sent, [None] + sent)
@@ -2202,21 +2184,16 @@ class OnResultTest(Life):
                         getattr(client, caller)(TIMEOUT)
                     until(lambda: len(answers) == 3)
                 self.assertEqual(answers, [False] * 3)
+                until(lambda: client.stats()["pending"] == 0)
+                self.assertStats(client, failed=3 * (caller == "another close"))
                 if call == "flush":  # outside of on_result it works again
                     client.flush(TIMEOUT)
                     self.assertTrue(client.flush(TIMEOUT))
-                until(lambda: client.stats()["pending"] == 0)
+                    client.close(TIMEOUT)
+                else:  # what was pending was delivered, and the threads end
+                    self.assertEqual(push(client), [False])
+                    until(lambda: not workers())
 
-    def test_a_close_in_on_result_refuses_pushes_and_delivers_the_rest(self):
-        results = []
-        def on_result(result):
-            client.close(None)
-            results.append((result.delivered, *push(client)))
-        client, gate = self.held(on_result=on_result, max_workers=1, max_batch=1)
-        push(client, *"abc")
-        gate.set()
-        until(lambda: len(results) == 3 and not workers())
-        self.assertEqual(results, [(True, False)] * 3)
 
     def test_on_result_may_push_and_raise_on_a_worker_and_comes_once_for_every_push(self):
         for error in (ValueError, SystemExit, KeyboardInterrupt):
@@ -2297,7 +2274,8 @@ class InterruptsTest(Life):
         def handler(*_):
             raise error
         try:
-            self.assertFalse(signal_at(moment, handler, call, FILE), "swallowed")
+            self.assertFalse(signal_at(moment, handler, call, FILE),
+                             "swallowed at moment %d" % moment)
             return False
         except error:
             return True
@@ -2305,14 +2283,11 @@ class InterruptsTest(Life):
     def pending(self, alone, status=200):
         """A client with four pushes pending, the gate that lets its one worker deliver
         them, and the results. *alone*: it has no worker."""
-        gate, entered, results = threading.Event(), threading.Event(), []
-        def transport(request, timeout):
-            entered.set()
-            return status if alone or gate.wait(TIMEOUT) else 0
-        client = self.client(transport=transport, max_workers=1, max_batch=1,
-                             on_result=results.append)
+        gate, results = threading.Event(), []
+        client = self.client(transport=(lambda *_: status) if alone else after(gate),
+                             max_workers=1, max_batch=1, on_result=results.append)
         push(client, *"abcd")
-        self.assertTrue(alone or entered.wait(TIMEOUT))
+        until(lambda: alone or client.stats()["requests"])
         return client, gate, results
 
     def assertSettled(self, client, results, moment):
@@ -2357,7 +2332,7 @@ class InterruptsTest(Life):
                     self.assertStats(client, accepted=4)
                     gate.set()
                     answers.append(client.flush(TIMEOUT))
-                    self.assertEqual(all(answers[not alone:]), status == 200, moment)
+                    self.assertEqual(all(answers[0 if alone else -1:]), status == 200, moment)
                     self.assertTrue(client.flush(TIMEOUT), moment)
                     self.assertSettled(client, results, moment)
                     self.assertStats(client, delivered=4 * (status == 200))
@@ -2463,7 +2438,7 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
 
     def test_whatever_a_signal_interrupts_its_handler_can_use_the_client(self):
         interrupted = {
-            "stats": "c.stats()",
+            "stats": "assert totals(c)['invalid'] >= 1",
             "push": "push()",
             "a refused push": "calls.append(c.push('k', 7, 'u'))",
             "flush": "c.flush(1)",
@@ -2479,13 +2454,14 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
             def make():
                 results = []
                 c = client(transport=ok, on_result=results.append)
-                c.push("k", "v", "u")
+                calls = [c.push("k", "v", "u"), c.push("k", 7, "u")]
                 c.flush(10)
-                return c, [True], results
+                return c, calls, results
             def use(made):
                 c, calls, results = made
-                began = time.monotonic()
-                c.stats()
+                began, s = time.monotonic(), totals(c)
+                more = s["invalid"] + s["dropped"] - calls.count(False)
+                assert more == 0 or more == 1 and name != "stats", (name, s)
                 calls.append(c.push("k", "v", "u"))
                 calls.append(c.push("k", 7, "u"))
                 getattr(c, finish)(3)
@@ -2511,21 +2487,6 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
             with self.subTest(finish):
                 self.assertEnds(process)
 
-    def test_stats_is_exact_whatever_interrupts_it(self):
-        self.assertEnds(self.script(self.SCRIPT + textwrap.dedent("""
-            def make():
-                c, seen = client(transport=ok, max_pending=1), []
-                c.push("k", 7, "u"), c.push({"k": "v", "l": "w"}, "u")
-                c.push("k", "v", "u"), c.flush(10)
-                return c, seen
-            look = lambda made: made[1].append(made[0].stats())
-            for c, seen in at_each_moment(make, look, look):
-                for s in *seen, c.stats():
-                    assert s == {"accepted": 1, "delivered": 1, "failed": 0, "pending": 0,
-                                 "invalid": 1, "dropped": 1, "requests": 1, "retries": 0}
-                c.close()
-            """)))
-
     def test_a_refused_push_and_a_log_handler_that_pushes_cannot_wait_for_each_other(self):
         """One thread holds the lock of the log handler, and wants ours; the other may
         hold ours, when its signal handler logs."""
@@ -2537,6 +2498,7 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
                         go.wait()
                         current.push("k", 7, "u")
                         current.push("k", "v", "u")
+                        current.flush(0)
                         done.set()
             logging.getLogger().addHandler(Pusher())
             def make():
@@ -2548,7 +2510,7 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
                 return current
             def refused(c):
                 go.set()
-                done.wait(0.1)  # it does not come where the other thread is stuck
+                done.wait(0.02)  # it does not come where the other thread is stuck
                 c.push("k", 7, "u")
             for call in (lambda c: c.stats(), lambda c: c.flush(1),
                          lambda c: c.push("k", "v", "u"), lambda c: c.close(1)):
@@ -2560,117 +2522,98 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
 
     def test_pushes_of_finalisers_and_log_handlers_neither_hang_nor_get_lost(self):
         running = [self.script("""
-            calls, results, gate = [], [], threading.Event()
-            def answer(request, timeout):
-                gate.wait(timeout)
-                return 200
+            class Garbage:
+                def __del__(self):
+                    call("k", "v", "u")
+                    c.flush(0.001)
+            class Pusher(logging.Handler):
+                def emit(self, record):
+                    call("k", "v", "u")
+                    records.append(record.name)
             def call(*args):
                 calls.append(c.push(*args))
             signal.alarm(18)
-            exec(sys.argv[1])
+            vwo_push.LOG_SECONDS, logs = 0, sys.argv[1] == "logs"
+            calls, results, records, gate = [], [], [], threading.Event()
+            c = client(transport=lambda *_: 200 if gate.wait(9) else 0,
+                       max_pending=1 if logs else 100, on_result=results.append)
+            logs and logging.getLogger().addHandler(Pusher())
+            logs or gate.set() or gc.set_threshold(1)
+            for _ in range(300):
+                each = Garbage()
+                each.me = logs or each
+                call("k", "v", "u")
+                call("k", 7, "u")
+                logs and logging.getLogger("mine").warning("hello")
+                logs or (c.stats(), c.flush(0))
+            each = gc.collect()
             gate.set()
             c.flush(20)
+            assert not logs or records.count("mine") == 300
+            assert not logs or 500 < records.count("vwo_push") <= 1200, len(records)
             s = totals(c)
-            assert s["accepted"] == calls.count(True) == len(results), (s, len(results))
-            assert s["invalid"] + s["dropped"] == calls.count(False), (s, len(calls))
-            assert s["pending"] == 0, s
-            """, textwrap.dedent(source)) for source in ("""
-                class Garbage:
-                    def __init__(self):
-                        self.me = self
-                    def __del__(self):
-                        call("k", "v", "u")
-                        c.flush(0.001)
-                gate.set()
-                c = client(transport=answer, max_pending=100, on_result=results.append)
-                if hasattr(gc, "set_threshold"):
-                    gc.set_threshold(1)
-                for _ in range(500):
-                    Garbage()
-                    call("k", "v", "u")
-                    call("k", 7, "u")
-                    c.stats()
-                    c.flush(0)
-                gc.collect()
-                assert len(calls) >= 1500, len(calls)
-                """, """
-                class Pusher(logging.Handler):
-                    def emit(self, record):
-                        call("k", "v", "u")
-                        records.append(record.name)
-                records = []
-                vwo_push.LOG_SECONDS = 0
-                logging.getLogger().addHandler(Pusher())
-                c = client(transport=answer, max_pending=1, on_result=results.append)
-                for _ in range(300):
-                    call("k", "v", "u")
-                    call("k", 7, "u")
-                    logging.getLogger("mine").warning("hello")
-                assert records.count("mine") == 300
-                assert 500 < records.count("vwo_push") <= 600, len(records)
-                """)]
+            assert s["accepted"] == calls.count(True) == len(results) > 0, s
+            assert s["invalid"] + s["dropped"] == calls.count(False) >= 300, s
+            assert s["pending"] == 0 and len(calls) > 880, s
+            """, what) for what in ("finalisers", "logs")]
         for process in running:
             self.assertEnds(process)
 
 
 class RacesTest(Life):
-    """At each line of a call in turn, another thread, or this one, uses the client."""
+    """At each line of a call in turn, another thread uses the client."""
 
-    def at_line(self, number, act):
-        """A trace function that calls *act* at line *number* that vwo_push.py runs, and
-        a list of how many are left."""
-        left = [number]
+    def setUp(self):
+        super().setUp()
+        self.patch(vwo_push, "JOIN_SECONDS", 0.005)
+
+    def at_line(self, number, act, *args):
+        """A trace function, and the threads that it has started: at line *number* that
+        vwo_push.py runs, *act* runs on another thread, and we wait for it."""
+        left, others = [number], []
         def trace(frame, event, arg):
             if frame.f_code.co_filename != FILE:
                 return None
             left[0] -= event == "line"
             if event == "line" and not left[0]:
-                act()
+                others.append(started(act, *args))
+                others[0].join(0.005)  # it may have to wait for this very thread
             return trace
-        return trace, left
+        return trace, others
 
     def test_whatever_comes_at_whatever_line_of_a_push_it_is_whole(self):
-        acts = {"push": push, "close": lambda client: [client.close(0)]}
-        for name, elsewhere in itertools.product(acts, (False, True)):
-            with self.subTest(name=name, elsewhere=elsewhere):
-                for number in range(1, 200):
-                    if not self.push_met(number, acts[name], name, elsewhere):
-                        break
+        for act in push, lambda client: [client.close(0)]:
+            with self.subTest(closes=act is not push):
+                number = 1
+                while self.push_met(number, act):
+                    number += 1
                 self.assertGreater(number, 5)
 
-    def push_met(self, number, act, name, elsewhere):
-        inner, others, results = [], [], []
-        client = self.client(transport=ok, max_pending=1, max_workers=1,
-                             on_result=results.append)
-        def use():
-            inner.extend(act(client))
-            inner.append(client.stats()["pending"] <= 1)
-        def meet():
-            others.append(threading.Thread(target=use, daemon=True))
-            others[0].start() if elsewhere else others[0].run()
-            elsewhere and others[0].join(0.005)  # it may have to wait for this thread
-        trace, left = self.at_line(number, meet)
-        sys.settrace(trace)
-        try:
+    def push_met(self, number, act):
+        inner, results, begun, real = [], [], [], threading.Thread.start
+        client, gate = self.held(max_pending=1, max_workers=1, on_result=results.append)
+        trace, others = self.at_line(number, lambda: inner.extend(act(client)))
+        with mock.patch.object(threading.Thread, "start", lambda thread: (
+                begun.append(thread.name), real(thread))):
+            sys.settrace(trace)
             accepted = client.push("plan", "premium", "u")
-        finally:
             sys.settrace(None)
-        for other in others if elsewhere else ():
-            other.join(TIMEOUT)
-        self.assertLessEqual(len(workers()), 1, number)
-        self.assertTrue(inner.pop() if inner else True, number)  # never over max_pending
-        if name == "push":
+            for other in others:
+                other.join(TIMEOUT)
+        self.assertLessEqual(begun.count("vwo_push"), 1, number)
+        self.assertLessEqual(client.stats()["pending"], 1, number)
+        gate.set()
+        if act is push:
             self.assertTrue(client.flush(TIMEOUT), number)
             accepted += sum(inner) + sum(push(client))
             self.assertGreaterEqual(accepted, 2, number)  # there is room again
         client.close(TIMEOUT)
         self.assertStats(client, accepted=accepted, pending=0)
         self.assertEqual(len(results), accepted, number)
-        return left[0] <= 0
+        return bool(others)
 
     def test_whatever_comes_at_whatever_line_of_a_worker_is_not_lost(self):
         """Nobody flushes; so it is the worker, or a new one, who sees it."""
-        self.patch(vwo_push, "JOIN_SECONDS", 0.005)
         acts = {"push": lambda box: push(box[0], "late"),
                 "close": lambda box: box[0].close(0),
                 "flush": lambda box: box[0].flush(0),
@@ -2683,30 +2626,28 @@ class RacesTest(Life):
                 self.assertGreater(number, 20)
 
     def worker_met(self, number, name, act):
-        results, came, others = queue.Queue(), threading.Event(), []
+        results, came = queue.Queue(), threading.Event()
         box = [vwo_push.Client(ACCOUNT, KEY, transport=ok, max_workers=1,
                                on_result=results.put)]
-        def meet():
-            others.append(started(act, box))
-            came.set()
-            others[0].join(0.005)  # it may have to wait for this very thread
-        threading.settrace(self.at_line(number, meet)[0])
+        trace, others = self.at_line(number, lambda: came.set() or act(box))
+        threading.settrace(trace)
         try:
             push(box[0], "early")
         finally:
             threading.settrace(None)
         names = {results.get(timeout=TIMEOUT).user_id}
-        if came.wait(0.02):  # or it has parked
-            others[0].join(TIMEOUT)
-        if others and name == "push":
+        more = came.wait(0.02)  # or it has parked
+        for other in others:
+            other.join(TIMEOUT)
+        if more and name == "push":
             names.add(results.get(timeout=TIMEOUT).user_id)
-        self.assertEqual(len(names), 1 + bool(others and name == "push"), number)
+        self.assertEqual(len(names), 1 + (more and name == "push"), number)
         for client in box:
             client.close(TIMEOUT)
             self.assertAddsUp(client)
         until(lambda: not workers())
         self.assertTrue(results.empty(), number)
-        return bool(others)
+        return more
 
 
 # -- Exit, fork, interpreters, copies --------------------------------------------------
@@ -2717,7 +2658,6 @@ class ExitTest(Life):
     def test_what_is_pending_at_the_end_is_sent(self):
         scripts = {
             "the program just ends": "push(c, range(20))",
-            "sys.exit": "push(c, range(20)); sys.exit()",
             "several clients": "[push(client(), [number]) for number in range(20)]",
             "a thread goes on when the program has ended": """
                 threading.Thread(target=lambda: (
@@ -2748,71 +2688,56 @@ class ExitTest(Life):
     def test_exit_is_silent_and_in_time_whatever_the_server_does(self):
         stub = self.stub()
         stub.gate.clear()
-        full = socket.socket()
-        self.addCleanup(full.close)
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(4):
-            filler = socket.socket()
-            self.addCleanup(filler.close)
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
         closed = socket.socket()
         closed.bind(("127.0.0.1", 0))
         self.addCleanup(closed.close)  # bound and not listening: refused
+        refused = "http://127.0.0.1:%d" % closed.getsockname()[1]
+        later = self.stub(lambda handler: handler.reply(503, Retry_After="30"))
         scripts = {
-            "stalled": (stub, ""),
-            "refused": (closed, 'o["max_attempts"] = 50'),  # four may be over in time
-            "backlog full": (full, ""),
-            "retry far away": (self.stub(lambda handler: handler.reply(
-                503, Retry_After="30")), ""),
-            "name server hangs": (stub, """
+            "stalled": (stub.url, ""),
+            "refused": (refused, 'o["max_attempts"] = 50'),  # four may be over in time
+            "retry far away": (later.url, ""),
+            "name server hangs": (stub.url, """
                 socket.getaddrinfo = lambda *_: time.sleep(3600)
                 other = client()
                 push(other, range(3))
                 assert (other.flush(0.05), other.close(0.05)) == (False, False)
                 assert totals(other)["failed"] == 3
                 """),
-            "no time at all": (stub, 'o["exit_timeout"] = 0'),
-            "many clients": (stub, """
+            "no time at all": (stub.url, 'o["exit_timeout"] = 0'),
+            "many clients": (stub.url, """
                 others = [client(**dict(o, on_result=None)) for _ in range(9)]
                 [push(each, [1]) for each in others]
                 """),
-            "no thread, and stalled": (stub, "no_threads()"),
-            "a slow on_result": (stub, """
+            "no thread, and stalled": (stub.url, "no_threads()"),
+            "a slow on_result": (stub.url, """
                 o["on_result"] = lambda r: (time.sleep(0.02), results.append(r))
                 o["exit_timeout"] = 0.1  # each push gets its call all the same
                 """),
-            "daemon threads that go on pushing": (stub, """
+            "daemon threads that go on pushing": (stub.url, """
                 c = client(max_pending=10 ** 6, **dict(o, on_result=None))
                 def produce():
-                    while True:
-                        c.push("n", "1", "u")
+                    while push(c, [1]):
                         time.sleep(0.0001)
                 for _ in range(4):
                     threading.Thread(target=produce, daemon=True).start()
                 """),
         }
-        running = []
-        for name, (server, source) in scripts.items():
-            where = getattr(server, "url", None) or (
-                "http://127.0.0.1:%d" % server.getsockname()[1])
-            running.append((name, self.script("""
-                results = []
-                o = dict(timeout=60.0, exit_timeout=0.3, on_result=results.append)
-                exec(sys.argv[2])
-                mine = client(**o)
-                push(mine, range(20))
-                def sure():
-                    took = time.monotonic() - began[0]
-                    assert took < 0.3 + 0.2 + 0.7, took  # JOIN_SECONDS, and a busy machine
-                    found = [(r.user_id, r.delivered, r.error) for r in results]
-                    assert found == [("u", False, "exit")] * 20, found
-                    assert mine.stats()["pending"] == 0
-                ends.append(sure)
-                began = []
-                atexit.register(lambda: began.append(time.monotonic()))
-                """, where, textwrap.dedent(source))))
+        running = [(name, self.script("""
+            results, began = [], []
+            o = dict(timeout=60.0, exit_timeout=0.3, on_result=results.append)
+            exec(sys.argv[2])
+            mine = client(**o)
+            push(mine, range(20))
+            def sure():
+                took = time.monotonic() - began[0]
+                assert took < 2.5, took  # on a busy machine
+                found = [(r.user_id, r.delivered, r.error) for r in results]
+                assert found == [("u", False, "exit")] * 20, found
+                assert mine.stats()["pending"] == 0
+            ends.append(sure)
+            atexit.register(lambda: began.append(time.monotonic()))
+            """, url, textwrap.dedent(source))) for name, (url, source) in scripts.items()]
         for name, process in running:
             with self.subTest(name):
                 self.assertEnds(process)
@@ -2828,7 +2753,7 @@ class ExitTest(Life):
                 assert c.close() is True
                 print("late")
             ends.append(late)
-            """), "late", quiet=False)
+            """), "late")
 
     @unittest.skipUnless(POSIX, "POSIX signals")
     def test_ctrl_c_during_the_exit_ends_it_at_once(self):
@@ -2836,28 +2761,22 @@ class ExitTest(Life):
         stub.gate.clear()
         rows = {"while it waits": ("exit exit exit", """
                     def interrupt():
-                        frames = ["start"]
-                        while "flush" not in frames:
-                            frame, frames = sys._current_frames()[main], []
-                            while frame is not None:
-                                frames.append(frame.f_code.co_name)
-                                frame = frame.f_back
+                        import traceback
+                        while "flush" not in str(traceback.extract_stack(
+                                sys._current_frames()[main])):
                             time.sleep(0.01)
                         os.kill(os.getpid(), signal.SIGINT)
                     main = threading.get_ident()
                     threading.Thread(target=interrupt, daemon=True).start()
                     """),
                 "in on_result": ("exit", """
-                    def on_result(result):
-                        os.write(1, result.error.encode() + b" ")
-                        signal.raise_signal(signal.SIGINT)
-                        time.sleep(3600)
-                    seconds = 0
+                    seconds, act = 0, lambda: signal.raise_signal(signal.SIGINT)
                     """)}
         running = [(name, out, self.script("""
             def on_result(result):
                 os.write(1, result.error.encode() + b" ")
-            seconds = 3600
+                act()
+            seconds, act = 3600, bool
             exec(sys.argv[2])
             c = client(timeout=3600.0, exit_timeout=seconds, on_result=on_result)
             push(c, range(3))
@@ -2876,14 +2795,12 @@ class ExitTest(Life):
             c = client(exit_timeout=60.0, max_workers=1)
             push(c, range(5))
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-            print("ready", flush=True)
+            os.write(1, b"ready")
             while True:
                 time.sleep(0.01)
             """, stub.url)
-        self.assertEqual(process.stdout.readline().strip(), b"ready")
+        self.assertEqual(process.stdout.read(5), b"ready")
         process.terminate()
-        first = stub.take()
-        stub.received.put(first)
         stub.gate.set()
         self.assertEnds(process, code=143)
         self.assertArrived(stub, range(5))
@@ -2972,8 +2889,7 @@ signal.alarm(18)
                     quick = time.monotonic() - began < 5
                     push(c, range(100, 105))
                     os.write(1, b"ready")
-                    return (c.flush(10) and empty and quick
-                            and totals(c)["accepted"] == 5)
+                    return quick and empty and c.flush(10) and totals(c)["accepted"] == 5
                 pid = child(work, %s)
                 push(c, range(50, 55))
                 assert wait(pid)
@@ -3013,7 +2929,7 @@ signal.alarm(18)
                 there.wait()
                 return thread, go, left[0] <= 0
             for name, least in %r.items():
-                for number in range(1, 1000, 3):
+                for number in range(1, 1000, 6):
                     c = client(transport=ok)
                     call = {"push": lambda: push(c, [1])}.get(name, getattr(c, name))
                     if name != "push":
@@ -3062,16 +2978,14 @@ signal.alarm(18)
             import ctypes
             library, key = ctypes.CDLL(None), ctypes.c_uint()
             assert not library.pthread_key_create(ctypes.byref(key), library.usleep)
-            tasks, linux = [], os.path.exists("/proc/thread-self")
+            task, linux = [], os.path.exists("/proc/thread-self")
             def transport(request, timeout):  # a thread that naps at its very end, 5 ms
-                tasks.append(linux and "/proc/" + os.readlink("/proc/thread-self"))
+                task.append(linux and "/proc/" + os.readlink("/proc/thread-self"))
                 return library.pthread_setspecific(key, ctypes.c_void_p(5000)) or 200
             c = client(transport=transport)
-            push(c, [0])
-            assert c.close(10)
-            assert wait(child(lambda: not tasks[0] or not os.path.exists(tasks[0])))
-            c = client(transport=ok)
-            gate = vwo_push._process().gate
+            assert push(c, [0]) and c.close(10)
+            assert wait(child(lambda: not (linux and os.path.exists(task[0]))))
+            c, gate = client(transport=ok), vwo_push._process().gate
             holding, released = threading.Event(), []
             def hold():
                 with gate:
@@ -3081,8 +2995,7 @@ signal.alarm(18)
             threading.Thread(target=hold, daemon=True).start()
             holding.wait()
             assert wait(child(lambda: released and push(c, [1]) and c.flush(10)))
-            with gate:
-                pass
+            assert push(c, [2]) and c.flush(10)
             """))
 
     def test_parent_and_child_do_not_share_a_connection(self):
@@ -3105,27 +3018,19 @@ signal.alarm(18)
         self.assertEqual(ports[0], ports[2])
         self.assertNotEqual(ports[0], ports[1])
 
-    def test_a_fork_right_after_the_first_push_works(self):
-        plain = self.stub()
+    def test_a_fork_right_after_the_first_push_works_with_tls(self):
         with tempfile.TemporaryDirectory() as folder:
-            tls, path = self.tls_stub(folder)
-            running = [(stub, self.fork("""
+            stub, path = self.tls_stub(folder)
+            self.assertEnds(self.fork("""
                 import ssl
-                context = None
-                if sys.argv[1].startswith("https"):
-                    context = ssl.create_default_context(cafile=sys.argv[2])
                 for number in range(20):
-                    c = client(ssl_context=context)
+                    c = client(ssl_context=ssl.create_default_context(cafile=sys.argv[2]))
                     push(c, [number])
                     pid = child(lambda: push(c, [100 + number]) and c.flush(10))
                     assert wait(pid), number
                     assert c.close(10)
-                """, stub.url, path)) for stub in (plain, tls)]
-            for stub, process in running:
-                with self.subTest(stub.url):
-                    self.assertEnds(process)
-                    self.assertArrived(
-                        stub, list(range(20)) + list(range(100, 120)))
+                """, stub.url, path))
+        self.assertArrived(stub, [*range(20), *range(100, 120)])
 
     def test_a_child_that_just_ends_delivers_and_a_closed_client_stays_closed(self):
         stub = self.stub()
@@ -3205,8 +3110,7 @@ class InterpretersTest(Life):
         ways = [("legacy", "close"), ("isolated", "close")]
         if sys.version_info >= (3, 12):  # before, one with a thread cannot be destroyed
             ways = [("legacy", "exit"), ("isolated", "flush")]
-        if sys.version_info >= (3, 13):
-            ways.append(("isolated", "exit"))
+        ways += [("isolated", "exit")] * (sys.version_info >= (3, 13))
         running = []
         for kind, finish in ways:
             stub = self.stub()
@@ -3235,8 +3139,7 @@ class CopiesTest(Life):
                 sys.path.insert(0, sys.argv[2])
                 import tagging
                 from app.vendored import vwo_push
-                if vwo_push is tagging or ".zip" not in vwo_push.__file__:
-                    sys.exit("that is not the copy in the zip")
+                assert vwo_push is not tagging and ".zip" in vwo_push.__file__
                 def make(module):
                     return module.Client(12345, "key", base_url=sys.argv[1],
                                          max_workers=1, max_batch=1)
@@ -3251,7 +3154,7 @@ class CopiesTest(Life):
                 push(make(tagging), range(60, 80))
                 """)
             running = []
-            for flags in ([], ["-O", "-I", "-S", "-bb", "-W", "error"]):
+            for flags in ([], ["-I", "-S", "-bb", "-W", "error"]):
                 stub = self.stub()
                 running.append((flags, stub, self.start(
                     *flags, "-c", script, stub.url, path)))
@@ -3302,9 +3205,10 @@ class Peer:
                 return b""
             data += more
         head, _, body = data.partition(b"\r\n\r\n")
-        length = re.search(b"(?i)content-length: ([0-9]+)", head)
-        while length and len(body) < int(length.group(1)):
-            body += self.sock.recv(65536)
+        body, length = bytearray(body), re.search(rb"(?i)content-length: (\d+)", head)
+        while length and more and len(body) < int(length.group(1)):
+            more = self.sock.recv(65536)
+            body += more
         self.server.times.append(time.monotonic())
         self.server.bodies.append(body)
         self.server.requests.put(head)
@@ -3360,9 +3264,8 @@ def after_request(act, *args):
 
 
 class Raw:
-    """A server that runs a script, a callable of a `Peer`, for every connection: the
-    first script for the first connection and so on, the last one for all others.
-    Without any it delivers."""
+    """A server that runs a script, a callable of a `Peer`, for each connection; the
+    last one for all that are left. Without any it delivers."""
 
     def __init__(self, *scripts, host="127.0.0.1", tls=None):
         self.scripts, self.tls = collections.deque(scripts or [always(OK)]), tls
@@ -3488,10 +3391,10 @@ class EdgeCase(Case):
         results = queue.Queue()
         return self.client(server, on_result=results.put, **options), results
 
-    def outcome(self, server, dimensions={"plan": "premium"}, **options):
+    def outcome(self, server, dimensions=None, **options):
         """Push once: (delivered, status, error, attempts), and the client."""
         client, results = self.reporting(server, **options)
-        self.assertTrue(client.push(dimensions, "u-42"))
+        self.assertTrue(client.push(dimensions or {"plan": "premium"}, "u-42"))
         flushed = client.flush(TIMEOUT)
         result = results.get(timeout=TIMEOUT)
         self.assertEqual(flushed, result.delivered)
@@ -3531,18 +3434,18 @@ class EdgeCase(Case):
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         for _ in range(5):
-            filler = socket.socket()
-            self.addCleanup(filler.close)
-            filler.settimeout(0.02)
-            if filler.connect_ex(listener.getsockname()) == errno.EWOULDBLOCK:
-                return listener
+            with socket.socket() as filler:
+                filler.settimeout(0.02)
+                if filler.connect_ex(listener.getsockname()) == errno.EWOULDBLOCK:
+                    return listener
         self.skipTest("this system does not let a full backlog wait")
 
     def hear(self):
         """An event: a worker has received something from a plain socket."""
         heard = threading.Event()
         for name in "recv", "recv_into":
-            def receive(sock, *args, before=getattr(socket.socket, name)):
+            before = getattr(socket.socket, name)
+            def receive(sock, *args, before=before):
                 received = before(sock, *args)
                 if received and threading.current_thread().name == "vwo_push":
                     heard.set()
@@ -3565,8 +3468,8 @@ class RetryTest(EdgeCase):
                   for garbage in (b"H", b"HTTP/1.1 2", b"SSH-2.0-OpenSSH_9.6\r\n",
                                   b"\0" * 70000, b"HTTP/1.1 two hundred\r\n\r\n",
                                   b"HTTP/9.9 200 OK\r\n\r\n")],
-                *[(answering(OK[:16], then=lambda peer, line=line: peer.flood(line)), None,
-                   "response") for line in (b"A: b\r\n", b"A")]):
+                *[(answering(OK[:16], then=lambda peer, line=line: peer.flood(line)),
+                   None, "response") for line in (b"A: b\r\n", b"A")]):
             with self.subTest((status, error)):
                 options = dict(timeout=0.2 if error == "timeout" else TIMEOUT)
                 outcome, _ = self.outcome(self.raw(script), max_attempts=1, **options)
@@ -3638,9 +3541,8 @@ class RetryAfterTest(EdgeCase):
         self.environ(TZ="Asia/Tokyo")  # an obsolete date is not in local time
         getattr(time, "tzset", int)()
         statuses = itertools.cycle((408, 429, 500, 503))
-
-        def date(seconds, form="%a, %d %b %Y %H:%M:%S GMT"):
-            return time.strftime(form, time.gmtime(time.time() + seconds))
+        date = lambda seconds, form="%a, %d %b %Y %H:%M:%S GMT": time.strftime(
+            form, time.gmtime(time.time() + seconds))
         running, second = [], [0.02]
         self.dice(lambda low, high: second[0] if low else 0.0)  # as long as one second
         for header, least in (
@@ -3707,7 +3609,6 @@ class DeadlineTest(EdgeCase):
 
     def test_an_attempt_ends_at_its_deadline_whatever_the_server_sends(self):
         ok, early = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"
-        healthy = self.client(self.stub())
         running = []
         for name, script in (
                 ("mute", Peer.wait), ("mute at last", after_request(Peer.wait)),
@@ -3721,7 +3622,6 @@ class DeadlineTest(EdgeCase):
                 self.raw(script), timeout=0.3, max_attempts=1)))
         for _, (client, _) in running:
             client.push("plan", "premium", "u-42")
-        self.deliver(healthy, 3)
         for name, (client, results) in running:
             with self.subTest(name):
                 self.assertFalse(client.flush(TIMEOUT))
@@ -3761,12 +3661,12 @@ class DeadlineTest(EdgeCase):
                 self.assertEqual(server.connections, 2)
 
     def test_a_name_look_up_without_an_end_holds_up_nobody(self):
+        self.put("JOIN_SECONDS", 0.01)
         found, asked = threading.Event(), threading.Event()
         self.addCleanup(found.set)
         client, results = self.reporting(None)
         self.put("getaddrinfo", lambda *_: [asked.set(), found.wait(TIMEOUT)][2:],
                  socket)
-        self.put("JOIN_SECONDS", 0.01)
         client.push("plan", "premium", "u-42")
         self.assertTrue(asked.wait(TIMEOUT))
         self.assertFalse(client.flush(0.01))
@@ -3807,9 +3707,8 @@ class KeepAliveTest(EdgeCase):
         kept, once, late = 1, 3, 0  # how many connections three pushes take
         for how, head, body in (
                 (kept, empty, b""), (kept, empty + length % 0, b""),
-                (kept, http + length % 0, b""), (kept, http[:-3] + length % 0, b""),
+                (kept, http[:-3] + length % 0, b""), (kept, http + chunked, chunks),
                 (kept, http + length % 2 ** 16, bytes(2 ** 16)),
-                (kept, http + chunked, chunks),
                 (kept, early * 2 + http + length % 2, b"ok"),
                 (kept, b"HTTP/1.1 100 Continue\r\n\r\n" + http + length % 2, b"ok"),
                 (kept, b"HTTP/1.1 200 OK\nContent-Length: 2", b"ok"),
@@ -3841,13 +3740,14 @@ class KeepAliveTest(EdgeCase):
     def test_half_an_answer_is_no_answer(self):
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-        for part in (*[whole[:end] for end in (8, 12, 15, 16, 17, 25, 34, 35, 36, 37)],
-                     early[:-2], early, early + whole[:17], b"HTTP/1.1 200 OK\n",
-                     b"HTTP/1.0 200 OK\r\n"):
+        for tls, part in itertools.product((None, self.server_context), (
+                *[whole[:end] for end in (8, 12, 15, 16, 17, 25, 34, 35, 36, 37)],
+                early[:-2], early, early + whole[:17], b"HTTP/1.1 200 OK\n",
+                b"HTTP/1.0 200 OK\r\n")):
             with self.subTest(part):
-                outcome, _ = self.outcome(self.raw(answering(part)), max_attempts=1)
-                self.assertFalse(outcome[0])
-                server = self.raw(answering(part), always(OK))
+                alone = self.raw(answering(part), tls=tls)
+                self.assertFalse(self.outcome(alone, max_attempts=1)[0][0])
+                server = self.raw(answering(part), always(OK), tls=tls)
                 self.assertEqual(self.outcome(server)[0], (True, 200, None, 2))
 
     def test_an_answer_is_read_to_its_end_before_the_next_request(self):
@@ -3875,27 +3775,16 @@ class KeepAliveTest(EdgeCase):
         """Before it is used where that can be seen. Not once a byte of an answer came,
         nor after a timeout."""
         heard = self.hear()
-
-        def idle(end):
-            def script(peer):
-                go.wait(TIMEOUT)
-                end(peer)
-                gone.set()
-                peer.read()  # where that is possible, no request may come
-            return answering(OK, then=script)
-
-        def half_close(peer):
-            peer.sock.shutdown(socket.SHUT_WR)
-
-        def reset(peer):
-            self.assertTrue(heard.wait(TIMEOUT))
-            peer.reset()
+        idle = lambda end: answering(OK, then=lambda peer: (
+            go.wait(TIMEOUT), end(peer), gone.set(), peer.read()))
+        half_close = lambda peer: peer.sock.shutdown(socket.SHUT_WR)
+        reset = lambda peer: heard.wait(TIMEOUT) and peer.reset()
         busy = answering(OK, then=after_request(Peer.hang_up))
-        mute, tls = answering(OK, then=after_request(Peer.wait)), self.server_context
+        mute, own = answering(OK, then=after_request(Peer.wait)), self.server_context
         for tls, attempts, requests, *scripts in (
                 (None, 1, 2, idle(half_close)), (None, 1, 2, idle(Peer.hang_up)),
-                (None, 1, 2, idle(Peer.reset)), (tls, 1, 2, idle(Peer.hang_up)),
-                (None, 1, 3, busy), (tls, 1, 3, busy),
+                (None, 1, 2, idle(Peer.reset)), (own, 1, 2, idle(Peer.hang_up)),
+                (None, 1, 3, busy), (own, 1, 3, busy),
                 (None, 1, 3, answering(OK, then=after_request(Peer.reset))),
                 (None, 2, 4, answering(OK, b""), Peer.read), (None, 2, 3, mute),
                 (None, 2, 3, answering(OK, b"H")), (None, 2, 3, answering(OK, OK[:10])),
@@ -3917,11 +3806,9 @@ class KeepAliveTest(EdgeCase):
 
     @unittest.skipUnless(hasattr(signal, "SIGSTOP"), "no way to freeze a process here")
     def test_a_frozen_process_delivers_what_was_in_flight_exactly_once(self):
-        """As Lambda freezes one: the kernel goes on, the process does not. The second
-        child is granted no time for that: it reads the answer before the clock."""
+        """As Lambda freezes one: the kernel goes on, the process does not."""
         frozen, thawed = threading.Event(), threading.Event()
-        at_once = dict(zip(map(uuid_of, ("early", "half", "late", "lazy")),
-                           (len(OK), 20, 0, len(OK))))
+        at_once = {uuid_of("early"): len(OK), uuid_of("half"): 20, uuid_of("late"): 0}
 
         def script(peer):
             user = re.search(b"[?&]u=([0-9A-F]+)", peer.read()).group(1).decode()
@@ -3931,35 +3818,30 @@ class KeepAliveTest(EdgeCase):
             peer.send(OK[at_once[user]:])
             peer.wait()
         server = self.raw(script)
-        children = []
-        for arguments in ["0.2", "early", "half", "late"], ["100", "lazy"]:
-            children.append(subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
-                import sys, vwo_push
-                vwo_push.FROZEN_SECONDS = float(sys.argv[2])
-                client = vwo_push.Client(%d, "key", base_url=sys.argv[1], timeout=0.8,
-                                         max_batch=1, max_workers=3)
-                for user_id in sys.argv[3:]:
-                    client.push("plan", "premium", user_id)
-                flushed = client.flush(20.0)
-                print(flushed, client.stats()["retries"], end="")
-                """ % ACCOUNT), server.url] + arguments, stdout=subprocess.PIPE,
-                env=dict(os.environ, PYTHONPATH=HERE)))
-            self.addCleanup(children[-1].communicate)
-            self.addCleanup(children[-1].kill)
+        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
+            import sys, vwo_push
+            vwo_push.FROZEN_SECONDS = 0.2
+            client = vwo_push.Client(%d, "key", base_url=sys.argv[1], timeout=0.8,
+                                     max_batch=1, max_workers=3)
+            for user_id in "early", "half", "late":
+                client.push("plan", "premium", user_id)
+            flushed = client.flush(20.0)
+            print(flushed, client.stats()["retries"], end="")
+            """ % ACCOUNT), server.url], env=dict(os.environ, PYTHONPATH=HERE),
+            stdout=subprocess.PIPE)
+        self.addCleanup(child.communicate)
+        self.addCleanup(child.kill)
         for _ in at_once:
             server.take()
         threading.Event().wait(0.1)  # nothing tells when all of them wait for answers
-        for child in children:
-            child.send_signal(signal.SIGSTOP)
-            self.assertTrue(os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1]))
+        child.send_signal(signal.SIGSTOP)
+        self.assertTrue(os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1]))
         frozen.set()  # answers, or parts, lie in the sockets as the deadline passes
         threading.Event().wait(1.0)
-        for child in children:
-            child.send_signal(signal.SIGCONT)
+        child.send_signal(signal.SIGCONT)
         threading.Event().wait(0.1)  # so that half an answer is read by itself
         thawed.set()
-        for child in children:
-            self.assertEqual(child.communicate(None, TIMEOUT)[0], b"True 0")
+        self.assertEqual(child.communicate(None, TIMEOUT)[0], b"True 0")
         self.assertEqual(server.requests.qsize(), 0)
 
 
@@ -3985,6 +3867,22 @@ class ConnectTest(EdgeCase):
         self.deliver(client, 2, within=2.0)
         self.assertStats(client, delivered=4, requests=4, retries=0)
         self.assertEqual((once.connections, server.connections), (2, 2))
+
+    def test_addresses_that_were_all_silent_are_tried_once_more(self):
+        """As those of a server that is far away, or busy."""
+        slow, dead = self.full_listener(), self.full_listener()
+        self.names_lead_to(slow.getsockname(), dead.getsockname())
+
+        def serve():
+            threading.Event().wait(0.5)
+            slow.settimeout(TIMEOUT)
+            for sock in iter(lambda: slow.accept()[0], None):
+                with sock:
+                    if sock.recv(9999):  # not one of those that filled it
+                        return sock.sendall(OK)
+        started(serve)
+        outcome, _ = self.outcome(None, base_url="http://two.test", max_attempts=1)
+        self.assertEqual(outcome, (True, 200, None, 1))
 
     def test_an_ipv6_address_works(self):
         try:
@@ -4035,9 +3933,8 @@ class TlsTest(EdgeCase):
         are more than the kernel keeps for a slow reader."""
         bulk = {"%04d" % n + "\u00e9" * 251: "\u00e9" * 255 for n in range(2000)}
         options = dict(max_batch=2000, max_workers=1, timeout=5)
-
-        def early(data, end):
-            return lambda peer: (peer.sock.recv(100), peer.send(data), end(peer))
+        early = lambda data, end: lambda peer: (
+            peer.sock.recv(100), peer.send(data), end(peer))
         for tls in None, self.server_context:
             for end in Peer.hang_up, Peer.wait:
                 server = self.raw(early(answer(413), end), always(OK), tls=tls)
@@ -4046,6 +3943,9 @@ class TlsTest(EdgeCase):
                 self.assertStats(client, delivered=1, requests=3, retries=0)
                 self.assertEqual(sum(len(json.loads(body)["ev"])
                                      for body in server.bodies), 2000)
+            hasty = lambda peer: (peer.send(b"HTTP/1.1 103\r\n\r\n"), always(OK)(peer))
+            server = self.raw(hasty, tls=tls)  # that was not the answer yet
+            self.assertEqual(self.outcome(server, bulk, **options)[0][3], 1)
             server = self.raw(answering(OK, then=early(answer(400), Peer.wait)),
                               always(OK), tls=tls)
             client = self.client(server, **options)
@@ -4078,12 +3978,7 @@ class TlsTest(EdgeCase):
 
     def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(self):
         full = answer(200, b"x" * 8152)  # 8 KiB: a buffer may be full at its end
-
-        def late(peer):
-            self.assertTrue(go.wait(TIMEOUT))
-            peer.send(more)
-            come.set()
-            peer.read()
+        late = lambda peer: (go.wait(TIMEOUT), peer.send(more), come.set(), peer.read())
         for tls in None, self.server_context:
             for first, more in (full + OK, b""), (OK, b"H"):
                 go, come = threading.Event(), threading.Event()
@@ -4110,9 +4005,6 @@ class TlsTest(EdgeCase):
         self.assertEqual(server.requests.qsize(), 0)
         self.deliver(self.client(base_url=right, ssl_context=None, max_workers=1), 3)
         self.assertEqual((server.connections, server.requests.qsize()), (4, 3))
-        for wrong in (False, 0, "", {"verify": False}):
-            with self.assertRaisesRegex(TypeError, "ssl_context"):
-                self.client(base_url="https://x.test", ssl_context=wrong)
 
     def test_a_useless_ssl_cert_file_is_named_at_construction(self):
         for path in (self.file + ".missing", tempfile.gettempdir(), *map(self.pem, (
@@ -4175,10 +4067,10 @@ class ProxyTest(EdgeCase):
             request = proxy.take()
             self.assertTrue(request.startswith(b"GET /server-side/push?"), request)
             self.assertNotIn(b"Proxy-", request)
-        for scripts, url, expected, requests in (
+        for scripts, other, expected, requests in (
                 ([answering(answer(502)), self.tunnel], url, (True, 200, None, 2), 3),
                 ([self.tunnel], "https://wrong.test", (False, None, "tls", 1), 1)):
-            proxy, outcome, _ = self.through(*scripts, base_url=url)
+            proxy, outcome, _ = self.through(*scripts, base_url=other)
             self.assertEqual((outcome, proxy.requests.qsize()), (expected, requests))
 
     def test_the_proxy_is_asked_for_host_and_port(self):
@@ -4239,7 +4131,7 @@ class ProxyTest(EdgeCase):
                  "example.test.evil", "other.test,x", "api.example.test:1",
                  "api.example", "api?example.test", "apixexample.test", "0.0.0.0/0"),
                 ("direct", "127.0.0.1", "127.0.0.1", "127.0.0.0/8", "127.0.0.1/32",
-                 "x 127.0.0.0/8", "0.0.0.0/0", "127.0.0.1:%d" % port),
+                 "x/y,127.0.0.0/8", "0.0.0.0/0", "127.0.0.1:%d" % port),
                 ("proxy", "127.0.0.1", "10.0.0.0/8", "127.0.0.1/33", "127.0.0.2/32",
                  "127.0.0.0/x", "::/0", "7.0.0.1", "27.0.0.0/8"),
                 ("direct", "[::1]", "::1", "::1/128", "::/0"),
@@ -4297,7 +4189,6 @@ class TransportTest(EdgeCase):
                   for status in statuses],
                 (None, "transport", 1, "the transport returned NoneType, not an int"),
                 ("200", "transport", 1, "the transport returned str, not an int"),
-                (200.0, "transport", 1, "the transport returned float, not an int"),
                 *map(raising, (OSError(), SystemExit(), KeyError("x")))):
             results = []
             client = self.client(on_result=results.append, transport=(
@@ -4316,9 +4207,7 @@ class TransportTest(EdgeCase):
         self.environ(SSL_CERT_FILE="/nowhere", HTTPS_PROXY="socks5://x")  # not needed
         self.outcome(None, timeout=1.5, transport=lambda *own: calls.append(own) or 503)
         self.assertEqual(len({request.url for request, _ in calls}), 4)  # fresh randoms
-        for request, timeout in calls:
-            self.assertIs(type(request), vwo_push.Request)
-            self.assertEqual((request.method, request.body), ("GET", None))
+        for _, timeout in calls:
             self.assertTrue(0 < timeout <= 1.5, timeout)
 
 
@@ -4353,6 +4242,23 @@ class ClockTest(EdgeCase):
                 client.push("plan", "premium", "u-42")
                 started(lambda: returned.put(client.close(0.1)))
                 self.assertIs(returned.get(timeout=3), False)
+
+    def test_an_answer_that_is_there_is_read_before_the_clock(self):
+        """After a freeze, for one: here 100 seconds pass while the answer comes."""
+        answered, jump, real = threading.Event(), [0], vwo_push._now
+        done = lambda peer: (answered.set(), peer.wait())
+
+        def send(sock, *args, before=socket.socket.send):
+            sent = before(sock, *args)
+            if threading.current_thread().name == "vwo_push":
+                self.assertTrue(answered.wait(TIMEOUT))
+                jump[0] = 100
+            return sent
+        self.put("send", send, socket.socket)
+        self.put("FROZEN_SECONDS", 999.0)  # no time is granted for it
+        self.put("_now", lambda: real() + jump[0])
+        outcome, _ = self.outcome(self.raw(answering(OK, then=done)), max_attempts=1)
+        self.assertEqual(outcome, (True, 200, None, 1))
 
     def test_no_quiet_is_longer_because_a_clock_was_frozen_or_set_back(self):
         self.put("MAX_RETRY_AFTER_SECONDS", 0.1)
@@ -4437,7 +4343,7 @@ class WhyTest(EdgeCase):
     def test_each_way_to_fail_says_why_in_the_result_the_log_and_the_command_line(self):
         defaults = vwo_push.Client.__init__.__kwdefaults__  # the command line's, too
         self.names_lead_to()
-        new, told = vwo_push.Client, []
+        new = vwo_push.Client
         for url, error, status, detail, environment in self.ways():
             del self.lines[:]
             with self.subTest((url, detail)):
@@ -4461,12 +4367,10 @@ class WhyTest(EdgeCase):
                                    "--base-url", url, "--timeout", str(timeout),
                                    *self.PUSH])
                 self.assertEqual(err.getvalue(), "vwo_push: %s\n" % line)
-                told += [repr(results[0]), line, out.getvalue(), err.getvalue()]
-        self.assertGreaterEqual(len(told), 4 * 24)
-        for text in "s3ntinel", uuid_of(self.PUSH[2]):
-            self.assertNotIn(text, "".join(told))
+                told = [repr(results[0]), line, out.getvalue(), err.getvalue()]
+                self.assertNotRegex(" ".join(told), "s3ntinel|" + uuid_of(self.PUSH[2]))
 
-    def test_what_a_close_or_an_exit_ends_has_the_detail_of_its_last_attempt(self):
+    def test_a_close_or_an_exit_tells_the_last_failure_and_an_exit_is_quiet(self):
         self.put("BACKOFF_SECONDS", 99.0)
         for script, detail in (Peer.read, None), (always(NO), "HTTP status 503"):
             server, drawn = self.raw(lambda peer: (script(peer), peer.wait())), []
@@ -4482,7 +4386,7 @@ class WhyTest(EdgeCase):
                 import sys, vwo_push
                 vwo_push.BACKOFF_SECONDS = vwo_push.MAX_BACKOFF_SECONDS = 1e6
                 client = vwo_push.Client(
-                    1, "key", base_url=sys.argv[1], exit_timeout=0.3,
+                    1, "key", base_url=sys.argv[1], exit_timeout=0.5,
                     on_result=lambda result: print(result.error, result.detail, end=""))
                 client.push("plan", "premium", "u-42")
                 """, server.url)
@@ -4498,17 +4402,16 @@ class WhyTest(EdgeCase):
             expected += [line] if line else []
             self.assertEqual([told[-7:] for told in self.lines], expected)
 
-    def test_without_logging_a_loss_is_a_line_on_stderr_and_an_exit_is_quiet(self):
-        loss = "vwo_push: pushes not delivered: http, HTTP status 400 (1)\n"
-        for flush, lines in (True, loss), (False, ""):
-            done = self.python("""
-                import sys, vwo_push
-                client = vwo_push.Client(1, "key", base_url=sys.argv[1], exit_timeout=0)
-                client.push("plan", "premium", "u-42")
-                sys.argv[2] == "True" and client.flush(20)
-                assert "logging" not in sys.modules
-                """, self.stub(400).url, flush)
-            self.assertEqual(done.stderr.decode(), lines)
+    def test_without_logging_a_loss_is_a_line_on_stderr(self):
+        done = self.python("""
+            import sys, vwo_push
+            client = vwo_push.Client(1, "key", base_url=sys.argv[1])
+            client.push("plan", "premium", "u-42")
+            client.flush(20)
+            assert "logging" not in sys.modules
+            """, self.raw(always(answer(400))).url)
+        self.assertEqual((done.stdout + done.stderr).decode(),
+                         "vwo_push: pushes not delivered: http, HTTP status 400 (1)\n")
 
 
 # -- The command line ------------------------------------------------------------------
@@ -4523,13 +4426,11 @@ CREDENTIALS = ("--account-id", str(ACCOUNT), "--sdk-key", KEY)
 PUSH = ("plan", "pro", "u-1")
 SPAWN = "import os, sys, vwo_push\n%s\nsys.exit(vwo_push.main())"
 FEW = "vwo_push.MAX_BACKFILL_PENDING = 5"  # there is room for five dimensions
-# Writes a dot to stderr whenever the run waits for room, or for its end.
+# ... and a dot on stderr tells of a wait for room, or for the end
 WAITING = FEW + """
 real = vwo_push.Client.flush
-def flush(self, timeout):
-    os.write(2, b".")
-    return real(self, timeout)
-vwo_push.Client.flush = flush"""
+vwo_push.Client.flush = lambda *args: os.write(2, b".") and real(*args)"""
+POSIX_ONLY = unittest.skipUnless(POSIX, "needs signals, or sh")
 
 
 def triples(users):
@@ -4551,58 +4452,51 @@ def rows(numbers):
     return "user_id,n\n" + "".join("u-%d,%d\n" % (number, number) for number in numbers)
 
 
-class CommandCase(Case):
+class CommandCase(EdgeCase):
     """Runs the command line, in this process or in one of its own."""
 
     def setUp(self):
         super().setUp()
-        patch = mock.patch.dict(os.environ)
-        patch.start()
-        self.addCleanup(patch.stop)
-        for name in list(os.environ):
-            if name.startswith(("VWO_", "PYTHON")) or name.lower().endswith("_proxy"):
-                del os.environ[name]
+        self.environ(**{name: None for name in os.environ
+                        if name.startswith(("VWO_", "PYTHON"))})
+        if POSIX:  # the wait for room has no bound of its own
+            self.addCleanup(signal.alarm, 0)
+            self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(
+                signal.SIGALRM, lambda *_: self.fail("it hangs")))
+            signal.alarm(2 * TIMEOUT)
         self.folder = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.folder)
+        self.rejects = self.path("rejects")
 
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def file(self, content, name="in"):
-        if isinstance(content, str):
-            content = content.encode("utf-8")
+    def write(self, content, name="in"):
         with open(self.path(name), "wb") as file:
-            file.write(content)
+            file.write(content if isinstance(content, bytes) else content.encode())
         return self.path(name)
 
-    def read(self, name):
+    def read(self, name="rejects"):
         with open(self.path(name), "rb") as file:
             return file.read()
 
     def main(self, *argv):
         out, err = io.StringIO(), io.StringIO()
-        if POSIX:  # the wait for room has no bound of its own
-            before = signal.signal(signal.SIGALRM, lambda *_: self.fail("it hangs"))
-            signal.alarm(TIMEOUT)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                status = vwo_push.main(list(argv))
-        finally:
-            if POSIX:
-                signal.alarm(0)
-                signal.signal(signal.SIGALRM, before)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = vwo_push.main(list(argv))
         return Ran(status, out.getvalue(), err.getvalue())
 
     def send(self, stub, *argv):
-        return self.main("--base-url", stub.url, *CREDENTIALS + argv)
+        return self.main("--base-url", stub.url, *CREDENTIALS, *argv)
 
     def backfill(self, stub, content, *argv):
-        return self.send(stub, "--from", self.file(content), "--rejects",
-                         self.path("rejects"), *argv)
+        return self.send(stub, "--from", self.write(content), "--rejects", self.rejects,
+                         *argv)
 
-    def spawn(self, argv, prelude="", closed="", **options):
+    def spawn(self, stub, *argv, prelude="", closed="", **options):
         """Start the command line in a process of its own, some descriptors closed."""
-        command = [sys.executable, "-c", SPAWN % prelude, *argv]
+        argv = ["--base-url", stub.url if stub else "https://nowhere.invalid", *argv]
+        command = [sys.executable, "-c", SPAWN % prelude, *CREDENTIALS, *argv]
         if closed:
             command = ["sh", "-c", 'exec "$@" ' + closed, "sh", *command]
         for name in ("stdin", "stdout", "stderr"):
@@ -4614,21 +4508,21 @@ class CommandCase(Case):
         self.addCleanup(self.reap, child, watch)
         return child
 
-    def spawn_send(self, stub, *argv, **options):
-        return self.spawn(("--base-url", stub.url) + CREDENTIALS + argv, **options)
-
     def reap(self, child, watch):
         watch.cancel()
         watch.join(TIMEOUT)
         child.kill()
-        child.wait(TIMEOUT)
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe:
-                pipe.close()
+        with child:  # closes its pipes
+            pass
 
     def finish(self, child, content=b""):
+        if child.stdin and child.stdin.closed:
+            child.stdin = None
         out, err = child.communicate(content, TIMEOUT)
         return Ran(child.returncode, (out or b"").decode(), (err or b"").decode())
+
+    def run_alone(self, stub, *argv, **options):
+        return self.finish(self.spawn(stub, *argv, **options))
 
     def assertArrived(self, stub, users):
         found = [triple for received in stub.take_all()
@@ -4646,13 +4540,13 @@ class CommandCase(Case):
         self.assertEqual((ran.status, ran.out), (status, line), ran)
 
 
-class DemoTest(CommandCase):
+class CommandTest(CommandCase):
 
     def test_the_demo_shows_what_arrived_and_what_it_means(self):
         for env in ({"LC_ALL": "C", "HTTP_PROXY": "http://127.0.0.1:9"},
                     {"PYTHONIOENCODING": "ascii", "http_proxy": "nonsense://"}):
             with self.subTest(env=env):
-                ran = self.finish(self.spawn(["--demo"], env=env))
+                ran = self.run_alone(None, "--demo", env=env)
                 self.assertEqual((ran.status, ran.err), (0, ""))
                 for text in ("GET /server-side/push?", "POST /events/t?",
                              "POST /server-side/batch-events?", "vwo_sdkName",
@@ -4663,72 +4557,13 @@ class DemoTest(CommandCase):
                         user, vwo_push.visitor_uuid(1, user)), ran.out)
                 self.assertEqual(ran.out.count('"delivered": 1'), 4)
 
-
-class CheckTest(CommandCase, EdgeCase):
-    """--check says how far it came, why no further, and what to do."""
-
-    STEPS = ["proxy", "name", "connection", "tls", "answer"]
-    SETTINGS = b'{"accountId": 1, "sdkKey": "k", "collectionPrefix": "eu01", '
-
-    def check(self, url, *argv):
-        ran = self.main("--check", "--base-url", url, "--timeout", "5",
-                        *CREDENTIALS + argv)
-        self.assertNotIn(KEY, ran.out + ran.err)
-        return ran
-
-    def test_a_check_names_each_step_and_the_options_that_the_settings_ask_for(self):
-        for more, path, argv, options in (
-                (b'"isEventArchEnabled": true}', "settings", (),
-                 "collection_prefix='eu01', event_arch=True, fme=False"),
-                (b'"features": []}', "v2-settings", ("--fme",),
-                 "collection_prefix='eu01', event_arch=False, fme=True")):
-            stub = self.stub(lambda handler, more=more: handler.reply(
-                200, self.SETTINGS + more))
-            with self.subTest(path):
-                ran = self.check(stub.url, *argv)
-                self.assertEqual((ran.status, ran.err), (0, ""))
-                self.assertEqual(re.findall("(?m)^(\\w+): (ok|none)$", ran.out), list(zip(
-                    self.STEPS, ["none", "ok", "ok", "none", "ok"])))
-                self.assertIn(options, ran.out)
-                self.assertEqual(stub.take().path, "/server-side/" + path)
-
-    def test_a_check_that_fails_says_why_and_what_to_do(self):
-        good, refused = self.secure(), self.nobody()
-        proxied = self.raw(always(answer(407)))
-        for url, env, step, why, advice in (
-                (refused, {}, "connection", "Connection refused", "firewall"),
-                ("http://nowhere.invalid", {}, "name", "Errno", "nslookup nowhere.invalid"),
-                ("https://x.invalid", {"https_proxy": refused}, "proxy", "Connection ref",
-                 "HTTPS_PROXY"),
-                ("https://x.invalid", {"https_proxy": proxied.url}, "proxy", "407",
-                 "http://user:password@"),
-                (good.url, {}, "tls", "self", "SSL_CERT_FILE"),
-                (self.stub(400).url, {}, "answer", "HTTP status 400", "SDK key"),
-                (self.stub(503).url, {}, "answer", "HTTP status 503", "later"),
-                (self.stub(200).url, {}, "answer", "not a JSON object", "--base-url")):
-            with self.subTest(url=url, env=env), mock.patch.dict(os.environ, env):
-                ran = self.check(url)
-                self.assertEqual((ran.status, ran.err), (1, ""))
-                before, last = ran.out.splitlines()[1:-1], ran.out.splitlines()[-1]
-                self.assertRegex(last, "^%s: .*%s.*%s" % (step, why, advice))
-                self.assertEqual([line.partition(":")[0] for line in before],
-                                 self.STEPS[:self.STEPS.index(step)])
-                self.assertSaid(self.check(url, "--quiet"), 1, last)
-
-    def test_a_proxy_that_cannot_be_used_fails_the_check(self):
-        os.environ["https_proxy"] = "socks5://127.0.0.1:9"
-        self.assertSaid(self.check("https://x.invalid"), 1, "HTTPS_PROXY")
-
-
-class OnePushTest(CommandCase):
-
     def test_a_push_prints_true_and_arrives_where_the_options_say(self):
         for argv, path in (
                 ((), "/server-side/push"), (("--event-arch",), "/events/t"),
                 (("--fme", "--collection-prefix", "eu01"), "/eu01/events/t")):
             stub = self.stub()
             with self.subTest(argv):
-                self.assertEqual(self.send(stub, *argv + PUSH), (0, "true\n", ""))
+                self.assertEqual(self.send(stub, *argv, *PUSH), (0, "true\n", ""))
                 received = stub.take()
                 self.assertEqual(received.path, path)
                 self.assertEqual(read_back(received), triples({"u-1": {"plan": "pro"}}))
@@ -4739,7 +4574,7 @@ class OnePushTest(CommandCase):
                 (400, PUSH, "pushes not delivered: http, HTTP status 400"),
                 (200, ("k" * 256, "v", "u"),
                  "custom_dimension_key must have at most 255 characters, not 256")):
-            ran = self.finish(self.spawn_send(self.stub(status), *argv))
+            ran = self.run_alone(self.stub(status), *argv)
             self.assertEqual(ran.out, "false\n")
             self.assertSaid(ran, 1, text)
 
@@ -4748,122 +4583,90 @@ class OnePushTest(CommandCase):
                          (0, "vwo_push %s\n" % vwo_push.__version__, ""))
         ran = self.main("--help")
         self.assertEqual((ran.status, ran.err), (0, ""))
-        with self.assertRaises(AttributeError):
-            vwo_push._options  # the list below is the parser's
         for option in ("account-id", "base-url", "check", "collection-prefix", "columns",
                        "demo", "dry-run", "event-arch", "fme", "from", "help", "quiet",
                        "rejects", "sdk-key", "settings", "skip", "timeout", "version"):
             self.assertIn("--%s" % option, ran.out)
         self.assertRegex(ran.out, "CSV.* stay text")
-        self.assertEqual(self.main("-h"), ran)
 
     def test_a_usage_error_is_one_line_and_status_2(self):
-        source, link = self.file(rows([1]), "rows"), self.path("missing")
+        source, link = self.write(rows([1]), "rows"), self.path("missing")
         for argv, text in (
                 ((), "--from"), (PUSH[:2], "KEY VALUE USER_ID"),
-                (PUSH + ("more",), "KEY VALUE USER_ID"), (("--demo",) + PUSH, "--demo"),
-                (("--check",) + PUSH, "--check"), (("--skip", "1") + PUSH, "--skip"),
-                (("--rejects", "x") + PUSH, "--rejects"),
-                (("--columns", "x") + PUSH, "--columns"),
+                ((*PUSH, "more"), "KEY VALUE USER_ID"), (("--nonsense",), "--nonsense"),
+                (("--check", "--dry-run"), "--check"), (("--demo", "--dry-run"), "--demo"),
+                (("--from", link), "missing"), (("--from", "no\nfile"), "no\\nfile"),
                 (("--from", source, "--skip", "-1"), "--skip"),
-                (("--from", source, "--skip", "x"), "--skip"),
-                (("--nonsense",), "--nonsense"),
-                (("--account-id", "12x") + PUSH, "account_id"),
-                (("--sdk-key", "") + PUSH, "SDK_KEY"),
-                (("--timeout", "0") + PUSH, "timeout"),
-                (("--base-url", "ftp://x") + PUSH, "base_url"),
-                (("--fme", "--event-arch") + PUSH, "event_arch"),
-                (("--collection-prefix", "a/b") + PUSH, "collection_prefix"),
-                (("--settings", link) + PUSH, "missing"),
-                (("--settings", self.folder) + PUSH, os.path.basename(self.folder)),
-                (("--settings", source) + PUSH, "not JSON"),
-                (("--settings", self.file("{}", "empty")) + PUSH, "accountId"),
-                (("--from", link), "missing"), (("--from", "no\nfile"), "no\\nfile")):
+                (("--from", source, "--skip", "x"), "--skip"), *(
+                    ((*given.split(), *PUSH), text) for given, text in (
+                        ("--demo", "--demo"), ("--check", "--check"),
+                        ("--skip 1", "--skip"), ("--rejects x", "--rejects"),
+                        ("--columns x", "--columns"), ("--account-id 12x", "account_id"),
+                        ("--sdk-key=", "VWO_SDK_KEY"), ("--timeout 0", "timeout"),
+                        ("--base-url ftp://x", "base_url"),
+                        ("--fme --event-arch", "event_arch"),
+                        ("--collection-prefix a/b", "collection_prefix"),
+                        ("--settings " + link, "missing"),
+                        ("--settings " + self.folder, os.path.basename(self.folder)),
+                        ("--settings " + source, "not JSON"),
+                        ("--settings " + self.write("{}"), "accountId")))):
             with self.subTest(argv):
-                ran = self.main(*CREDENTIALS + argv)
+                ran = self.main(*CREDENTIALS, *argv)
                 self.assertEqual(ran.out, "")
                 self.assertSaid(ran, 2, text)
-
-    def test_missing_credentials_are_named(self):
-        self.assertSaid(self.main(*PUSH), 2, "VWO_ACCOUNT_ID")
-        self.assertSaid(self.main("--account-id", "1", *PUSH), 2, "VWO_SDK_KEY")
-        self.assertSaid(self.main("--dry-run", *PUSH), 2, "VWO_ACCOUNT_ID")
-        self.assertSaid(self.main("--check"), 2, "VWO_ACCOUNT_ID")
+        for argv in PUSH, ("--account-id", "1", *PUSH), ("--dry-run", *PUSH), ("--check",):
+            self.assertSaid(self.main(*argv), 2, "set VWO_ACCOUNT_ID and VWO_SDK_KEY")
 
     def test_options_win_over_settings_and_those_over_the_environment(self):
-        stub = self.stub()
-        settings = ("--settings", self.file('{"accountId": 2, "sdkKey": "two"}'))
+        stub, user = self.stub(), "D" + "0" * 32  # the web tag's, in an FME account
+        settings = ("--settings", self.write(b'\xef\xbb\xbf{"accountId": 2, "sdkKey": "two"}'))
+        regional = ("--settings", self.write(json.dumps({
+            "accountId": ACCOUNT, "sdkKey": "k", "collectionPrefix": "eu01",
+            "features": [], "isWebConnectivityEnabled": False}), "regional"))
         os.environ.update(VWO_ACCOUNT_ID="1", VWO_SDK_KEY="one")
-        for argv, expected in (
-                ((), ("1", "one")), (("--sdk-key", "3"), ("1", "3")),
-                (settings, ("2", "two")),
-                (settings + ("--account-id", "3"), ("3", "two")),
-                (settings + ("--sdk-key", "three"), ("2", "three"))):
+        push = "/server-side/push"
+        for argv, *expected in (
+                ((), push, "1", "one"), (("--sdk-key", "3"), push, "1", "3"),
+                (settings, push, "2", "two"),
+                ((*settings, "--account-id", "3"), push, "3", "two"),
+                ((*settings, "--event-arch", "--sdk-key", "x"), "/events/t", "2", "x"),
+                (regional, "/eu01/events/t", str(ACCOUNT), "k")):
             with self.subTest(argv):
-                self.main("--base-url", stub.url, *argv + PUSH)
-                query = stub.take().query
-                self.assertEqual((query["account_id"], query["env"]), expected)
-
-    def test_settings_name_the_prefix_and_the_architecture(self):
-        user, stub = "D" + "0" * 32, self.stub()
-        for members, path in (({"isEventArchEnabled": True}, "/eu01/events/t"),
-                              ({"features": [], "isWebConnectivityEnabled": False},
-                               "/eu01/events/t"), ({}, "/eu01/server-side/push")):
-            settings = self.file(b"\xef\xbb\xbf" + json.dumps(dict(members, **{
-                "accountId": ACCOUNT, "sdkKey": "k", "collectionPrefix": "eu01"})).encode())
-            ran = self.main("--settings", settings, "--base-url", stub.url,
-                            "plan", "pro", user)
-            received = stub.take()
-            self.assertEqual((ran.status, received.path), (0, path))
-            self.assertEqual(read_back(received), [(uuid_of(user), "plan", "pro")])
-
-
-class DryRunTest(CommandCase):
+                self.main("--base-url", stub.url, *argv, "plan", "pro", user)
+                received = stub.take()
+                account = received.query.get("account_id", received.query.get("a"))
+                self.assertEqual([received.path, account, received.query["env"]], expected)
+        self.assertEqual(read_back(received), [(uuid_of(user), "plan", "pro")])
 
     def test_a_dry_run_shows_the_requests_and_sends_nothing(self):
-        stub = self.stub()
-        # In processes of their own, which do not end before what they push is sent.
-        ran = self.finish(self.spawn_send(stub, "--dry-run", *PUSH))
-        self.assertEqual((ran.status, ran.err), (0, ""))
-        self.assertIn("GET %s/server-side/push?" % stub.url, ran.out)
-        self.assertIn("u=" + uuid_of("u-1"), ran.out)
-        ran = self.finish(self.spawn_send(stub, "--dry-run", "--fme", "--from",
-                                          self.file(WIDE + "u-4,,\n")))
-        self.assertEqual(ran.status, 1)
-        self.assertSaid(ran, 1, "1 rejected")
-        for user in USERS:
-            self.assertIn(uuid_of(user), ran.out)
+        stub, source = self.stub(), self.write(WIDE + "u-4,,\n")
+        for argv, users, status in ((PUSH, ["u-1"], 0), (("--from", source), USERS, 1)):
+            # In a process of its own: it would not end before all is sent.
+            ran = self.run_alone(stub, "--dry-run", *argv)
+            self.assertEqual((ran.status, ran.err.count("1 rejected")), (status, status))
+            self.assertRegex(ran.out, "(GET|POST) %s/server-side/" % stub.url)
+            self.assertEqual([u for u in users if uuid_of(u) not in ran.out], [])
         self.assertEqual(stub.take_all(), [])
 
     def test_a_dry_run_never_shows_the_key(self):
         for key in (KEY, "s%cr+t/&=k y", '"q"\\k'):
-            settings = self.file(
-                json.dumps({"accountId": 1, "sdkKey": key}), "settings")
+            settings = self.write(json.dumps({"accountId": 1, "sdkKey": key}), "settings")
             forms = {key, urllib.parse.quote(key), urllib.parse.quote(key, ""),
                      urllib.parse.quote_plus(key), json.dumps(key)[1:-1]}
-            for argv in (PUSH, ("--event-arch",) + PUSH, ("--fme",) + PUSH,
-                         ("--from", self.file(WIDE)), ("plan", "\u20ac" * 255, "u-1")):
-                with self.subTest(key=key, argv=argv):
-                    ran = self.main("--settings", settings, "--dry-run", *argv)
-                    self.assertEqual((ran.status, ran.err), (0, ""))
-                    self.assertRegex(ran.out, "env=X+")
-                    self.assertEqual([f for f in forms if f in ran.out], [])
+            for argv in (PUSH, ("--event-arch", *PUSH), ("--fme", *PUSH),
+                         ("--from", self.write(WIDE)), ("plan", "\u20ac" * 255, "u-1")):
+                ran = self.main("--settings", settings, "--dry-run", *argv)
+                self.assertEqual((ran.status, ran.err), (0, ""))
+                self.assertRegex(ran.out, "env=X+")
+                self.assertEqual([form for form in forms if form in ran.out], [])
 
-    def test_a_dry_run_needs_no_certificates_and_no_proxy(self):
-        with mock.patch.dict(os.environ, SSL_CERT_FILE=self.path("missing"),
-                             HTTPS_PROXY="nonsense://"):
-            ran = self.main("--dry-run", *PUSH + CREDENTIALS)
-            self.assertEqual((ran.status, ran.err), (0, ""))
-            ran = self.main(*PUSH + CREDENTIALS)
-            self.assertEqual((ran.status, ran.out), (2, ""))
-
-    def test_a_dry_run_says_what_a_push_would_be_refused_for(self):
+    def test_a_dry_run_needs_no_certificates_and_no_proxy_but_a_valid_push(self):
+        self.environ(SSL_CERT_FILE=self.path("missing"), HTTPS_PROXY="nonsense://")
+        ran = self.main("--dry-run", *PUSH, *CREDENTIALS)
+        self.assertEqual((ran.status, ran.err), (0, ""))
+        self.assertEqual(self.main(*PUSH, *CREDENTIALS)[:2], (2, ""))
         ran = self.main("--dry-run", "plan", "v" * 256, "u-1", *CREDENTIALS)
         self.assertSaid(ran, 2, "at most 255 characters, not 256")
-
-
-@unittest.skipUnless(POSIX, "needs sh")
-class OutputTest(CommandCase):
 
     def closed_pipe(self):
         reader, writer = os.pipe()
@@ -4871,95 +4674,126 @@ class OutputTest(CommandCase):
         self.addCleanup(os.close, writer)
         return writer
 
+    @POSIX_ONLY
     def test_a_closed_pipe_is_one_line_and_status_1(self):
-        big = self.file(rows(range(300)))
-        for argv in (("--dry-run", "--from", big), ("--help",), ("--version",),
-                     ("--dry-run",) + PUSH, ("--demo",)):
-            for env in {}, {"PYTHONUNBUFFERED": "1"}:
-                with self.subTest(argv, **env):
-                    child = self.spawn(CREDENTIALS + argv, stdout=self.closed_pipe(),
-                                       env=env)
-                    self.assertSaid(self.finish(child), 1, "the output")
-
-    def test_head_gets_its_line_and_the_rest_is_one_line(self):
-        argv = CREDENTIALS + ("--dry-run", "--from", self.file(rows(range(2000))))
-        child = self.spawn(argv)
+        source = self.write(rows(range(2000)))
+        for argv, env in ((("--dry-run", "--from", source), {}), (("--help",), {}),
+                          (("--help",), {"PYTHONUNBUFFERED": "1"}), (("--version",), {}),
+                          (("--dry-run", *PUSH), {}), (("--demo",), {})):
+            with self.subTest(argv, **env):
+                ran = self.run_alone(None, *argv, stdout=self.closed_pipe(), env=env)
+                self.assertSaid(ran, 1, "the output")
+        child = self.spawn(None, "--dry-run", "--from", source)  # | head -1
         self.assertTrue(child.stdout.readline().startswith(b"GET https://"))
         child.stdout.close()
         child.stdout = None
         self.assertSaid(self.finish(child), 1, "the output")
-
-    def test_output_and_errors_into_one_closed_pipe_are_no_crash(self):
-        child = self.spawn(CREDENTIALS + ("--dry-run",) + PUSH,
-                           closed="2>&1", stdout=self.closed_pipe())
-        self.assertEqual(self.finish(child), (1, "", ""))
-        child = self.spawn(["plan"], stderr=self.closed_pipe())
-        self.assertEqual(self.finish(child), (2, "", ""))
+        for argv, options, expected in (
+                (("--dry-run", *PUSH), {"closed": "2>&1", "stdout": self.closed_pipe()}, 1),
+                (("plan",), {"stderr": self.closed_pipe()}, 2)):
+            self.assertEqual(self.run_alone(None, *argv, **options), (expected, "", ""))
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
-    def test_a_full_disk_is_one_line(self):
+    def test_a_full_disk_is_one_line_and_ends_a_run_that_can_be_resumed(self):
         with open("/dev/full", "wb") as full:
-            child = self.spawn(CREDENTIALS + ("--dry-run",) + PUSH, stdout=full)
-        self.assertSaid(self.finish(child), 1, "No space left")
+            ran = self.run_alone(None, "--dry-run", *PUSH, stdout=full)
+        self.assertSaid(ran, 1, "No space left")
+        source = self.write("user_id,a\nv,w\nv,w\n" + "u,\n" * 9)
+        ran = self.send(self.stub(), "--from", source, "--rejects", "/dev/full")
+        self.assertSummary(ran, 1, 3, 2, 1, 0)
+        self.assertTrue(ran.err.endswith("the rejects cannot be written: No space left on "
+                                         "device; resume with --skip 2\n"), ran.err)
 
-    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
-    def test_rejects_on_a_full_disk_end_the_run_and_can_be_resumed(self):
-        for good in (0, 3):
-            source = self.file("user_id,a\n" + "v,w\n" * good + "u,\n" * 9)
-            ran = self.send(self.stub(), "--from", source, "--rejects", "/dev/full")
-            self.assertSummary(ran, 1, good + 1, good, 1, 0)
-            self.assertTrue(ran.err.endswith(
-                "vwo_push: the rejects cannot be written: No space left on device; "
-                "resume with --skip %d\n" % good), ran.err)
-
+    @POSIX_ONLY
     def test_streams_that_were_closed_at_the_start_do_no_harm(self):
         stub = self.stub()
-        self.assertSaid(self.finish(self.spawn_send(stub, "--from", "-", closed="<&-")),
-                        2, "Bad file descriptor")
-        self.assertEqual(self.finish(self.spawn_send(stub, *PUSH, closed=">&-")),
-                         (0, "", ""))
-        self.assertEqual(self.finish(self.spawn_send(stub, *PUSH[:2], closed="2>&-")),
-                         (2, "", ""))
+        for argv, closed, expected in (
+                (PUSH, ">&-", (0, "", "")), (PUSH[:2], "2>&-", (2, "", "")), (
+                    ("--from", "-"), "<&-",
+                    (2, "", "vwo_push: [Errno 9] Bad file descriptor\n"))):
+            self.assertEqual(self.run_alone(stub, *argv, closed=closed), expected)
         self.assertArrived(stub, {"u-1": {"plan": "pro"}})
 
 
-class FormatTest(CommandCase):
+class CheckTest(CommandCase):
+    """--check says how far it came, why no further, and what to do."""
+
+    STEPS = ["proxy", "name", "connection", "tls", "answer"]
+
+    def check(self, url, *argv):
+        ran = self.main("--check", "--base-url", url, *CREDENTIALS, *argv)
+        self.assertNotIn(KEY, ran.out + ran.err)
+        return ran
+
+    def test_a_check_names_each_step_and_the_options_that_the_settings_ask_for(self):
+        settings = b'{"accountId": 1, "sdkKey": "k", "collectionPrefix": "eu01", %s}'
+        for more, path, argv, options in (
+                (b'"isEventArchEnabled": true', "settings", (),
+                 "collection_prefix='eu01', event_arch=True, fme=False"),
+                (b'"features": []', "v2-settings", ("--fme",),
+                 "collection_prefix='eu01', event_arch=False, fme=True")):
+            stub = self.stub(lambda handler, more=more: handler.reply(
+                200, settings % more))
+            with self.subTest(path):
+                ran = self.check(stub.url, *argv)
+                self.assertEqual((ran.status, ran.err), (0, ""))
+                self.assertEqual(re.findall("(?m)^(\\w+): (ok|none)$", ran.out), list(zip(
+                    self.STEPS, ["none", "ok", "ok", "none", "ok"])))
+                self.assertIn(options, ran.out)
+                self.assertEqual(stub.take().path, "/server-side/" + path)
+
+    def test_a_check_that_fails_says_why_and_what_to_do(self):
+        refused, proxy, x = self.nobody(), self.raw(always(answer(407))), "https://x.invalid"
+        for url, env, step, why, advice in (
+                (refused, {}, "connection", "Connection refused", "firewall"),
+                ("http://nowhere.invalid", {}, "name", "Errno", "nslookup nowhere.invalid"),
+                (x, {"https_proxy": refused}, "proxy", "Connection refused", "HTTPS_PROXY"),
+                (x, {"https_proxy": proxy.url}, "proxy", "407", "http://user:password@"),
+                (self.secure().url, {}, "tls", "self", "SSL_CERT_FILE"),
+                (self.stub(400).url, {}, "answer", "HTTP status 400", "SDK key"),
+                (self.stub(503).url, {}, "answer", "HTTP status 503", "later"),
+                (self.stub(200).url, {}, "answer", "not a JSON object", "--base-url")):
+            with self.subTest(url=url, env=env), mock.patch.dict(os.environ, env):
+                ran = self.check(url)
+                self.assertEqual((ran.status, ran.err), (1, ""))
+                *before, last = ran.out.splitlines()[1:]
+                self.assertRegex(last, "^%s: failed, .*%s.*; next: .*%s" % (
+                    step, why, advice))
+                self.assertEqual([line.partition(":")[0] for line in before],
+                                 self.STEPS[:self.STEPS.index(step)])
+                self.assertSaid(self.check(url, "--quiet"), 1, last)
+        os.environ["https_proxy"] = "socks5://127.0.0.1:9"
+        self.assertSaid(self.check(x), 1, "HTTPS_PROXY")
+
+
+class FilesTest(CommandCase):
+    """What is read from files, and what is written to the rejects."""
 
     def test_the_same_users_arrive_from_all_formats(self):
-        bom, jsonl = "\ufeff", lines(USERS)
-        for name, content, number in (
-                ("wide", WIDE, 3), ("long", LONG, 5), ("json", jsonl, 3),
-                ("byte order mark", bom + WIDE, 3), ("with json", bom + jsonl, 3),
-                ("blank lines", "\n\n" + WIDE.replace("\nu-2", "\n\n\nu-2") + "\n", 3),
-                ("in json", "\n \n" + jsonl.replace("\n", "\n\n"), 3),
-                ("no last line end", jsonl[:-1], 3), ("nor in csv", WIDE[:-1], 3),
-                ("fed back", "user_id,plan,city,vwo_push_error\n"
-                 "u-1,free,Bern,x\nu-2,pro,,\"y\nz\"\n"
+        jsonl = lines(USERS)
+        for content, number in (
+                (WIDE, 3), (LONG, 5), (jsonl, 3), ("\ufeff" + WIDE, 3),
+                ("\ufeff" + jsonl, 3), (WIDE[:-1], 3), (jsonl[:-1], 3),
+                ("\n\n" + WIDE.replace("\nu-2", "\n\n\nu-2") + "\n", 3),
+                ("\n \n" + jsonl.replace("\n", "\r\n\n"), 3),
+                ('"user_id","plan","city"\r\nu-1,"free",Bern\r\nu-2,pro,\r\n'
+                 + WIDE.partition("pro,\n")[2], 3),  # line ends of Windows
+                ("user_id,plan,city,vwo_push_error\nu-1,free,Bern,x\nu-2,pro,,\"y\nz\"\n"
                  "u-3,\"a,\n\"\"b\"\"\",\u00fc +%,\n", 3),
-                ("other columns first", "city,user_id,plan\nBern,u-1,free\n,u-2,pro\n"
-                 "\u00fc +%,u-3,\"a,\n\"\"b\"\"\"\n", 3),
-                ("blanks around", " user_id ,plan, city\n u-1,free ,\t Bern\nu-2 , pro, \n"
-                 "u-3, \"a,\n\"\"b\"\"\" ,\u00fc +%\n".replace('" ,', '",'), 3),
-                ("CRLF in json", jsonl.replace("\n", "\r\n"), 3)):
-            with self.subTest(name):
+                ("city,vwo_push_error,user_id,plan\nBern,x,u-1,free\n,y,u-2,pro\n"
+                 "\u00fc +%,z,u-3,\"a,\n\"\"b\"\"\"\n", 3),
+                (" user_id ,plan, city\n u-1,free ,\t Bern\nu-2 , pro, \n"
+                 "u-3, \"a,\n\"\"b\"\"\",\u00fc +% \n", 3)):
+            with self.subTest(content):
                 stub = self.stub()
+                self.write("old", "rejects")
                 self.assertSummary(self.backfill(stub, content), 0, number, number, 0, 0)
                 self.assertArrived(stub, USERS)
-                self.assertEqual(self.read("rejects"), b"")
-
-    def test_line_ends_of_windows_are_no_part_of_a_value(self):
-        stub = self.stub()
-        content = '"user_id","n"\r\n"u-1","1"\r\nu-2,2\r\n'
-        self.assertSummary(self.backfill(stub, content), 0, 2, 2, 0, 0)
-        self.assertArrived(stub, numbered([1, 2]))
-
-    def test_standard_input_is_read_like_a_file(self):
-        for content in WIDE, lines(USERS):
-            stub = self.stub()
-            with open(self.file(content), "rb") as source:
-                ran = self.finish(self.spawn_send(stub, "--from", "-", stdin=source))
-            self.assertSummary(ran, 0, 3, 3, 0, 0)
-            self.assertArrived(stub, USERS)
+                self.assertEqual(self.read(), b"")
+        with open(self.path("in"), "rb") as source:
+            ran = self.run_alone(stub, "--from", "-", "--quiet", stdin=source)
+        self.assertEqual(ran, (0, "", ""))
+        self.assertArrived(stub, USERS)
 
     def test_values_of_json_have_types_with_fme_and_cells_have_none(self):
         values = {"age": 30, "score": 1.5, "vip": True, "plan": "pro"}
@@ -4968,11 +4802,8 @@ class FormatTest(CommandCase):
                 ("user_id,age,vip\nu-1,30,true\n", {"age": "30", "vip": "true"})):
             stub = self.stub()
             self.assertSummary(self.backfill(stub, content, "--fme"), 0, 1, 1, 0, 0)
-            (received,) = stub.take_all()
-            self.assertEqual(read_back(received), [
-                (uuid_of("u-1"), key, value) for key, value in expected.items()])
-            self.assertEqual(list(map(type, strict(received.body)["d"]["visitor"][
-                "props"].values()))[1:], list(map(type, expected.values())))
+            found = [triple[1:] for triple in read_back(stub.take())]
+            self.assertEqual(repr(found), repr(list(expected.items())))
 
     def test_columns_says_which_columns_leave_the_house(self):
         content = "user_id,plan,,plan2,key,value,plan2\nu-1,free,x,y,z,v,w\nu-2,,,,,,\n"
@@ -4983,19 +4814,17 @@ class FormatTest(CommandCase):
             ran = self.backfill(stub, content, "--columns", columns)
             self.assertSummary(ran, 1, 2, 1, 1, 0)
             self.assertArrived(stub, users)
-            # The reject has all of its cells.
-            self.assertEqual(self.read("rejects").decode().split("\r\n")[0],
-                             content.split("\n")[0] + ",vwo_push_error")
-            self.assertIn(b"\r\nu-2,,,,,,,", self.read("rejects"))
+            header, reject, _ = self.read().decode().split("\r\n")
+            self.assertEqual(header, content.split("\n")[0] + ",vwo_push_error")
+            self.assertTrue(reject.startswith("u-2,,,,,,,"), reject)
 
     def test_a_file_that_cannot_be_used_is_refused_before_anything_is_sent(self):
         stub = self.stub()
         for content, argv, text in (
                 ("user_id;plan\nu;v\n", (), "with commas between"),
                 ("id,plan\nu,v\n", (), "0 columns named 'user_id'"),
-                ("user_id,a,a\nu,1,2\n", (), "2 columns named 'a'"),
-                ("user_id,user_id,a\nu,1,2\n", (), "2 columns named 'user_id'"),
                 ("user_id,a,a \nu,1,2\n", (), "2 columns named 'a'"),
+                ("user_id,user_id,a\nu,1,2\n", (), "2 columns named 'user_id'"),
                 (",user_id,a\n0,u,1\n", (), "columns named ''"),
                 ("user_id,a,\nu,1,\n", (), "columns named ''"),
                 ("user_id,key,value,date\nu,plan,pro,x\n", (), "beside user_id, key and"),
@@ -5006,34 +4835,34 @@ class FormatTest(CommandCase):
                 ('user_id,"a\nu,1\n', (), "quote"), ("[1]\n", (), "a JSON object in each"),
                 (lines(USERS), ("--columns", "plan"), "--columns is for CSV"),
                 (b"\xff\xfeu\0s\0", (), "UTF-8"), (b"u\0s\0e\0", (), "NUL"),
-                (b"user_id,\xe9\nu,1\n", (), "UTF-8"),
-                (gzip.compress(WIDE.encode()), (), "gzip -dc"),
-                ('user_id,"' + "a" * 1000001 + '"\nu,v\n', (), "longer than 1000000")):
+                (b"user_id,\xe9\nu,1\n", (), "UTF-8"), (
+                    gzip.compress(WIDE.encode()), (), "gzip -dc"),
+                ('user_id,"' + "a" * 1000001 + '"\nu,v\n', (), "longer than 1000000"),
+                (WIDE, ("--timeout", "-1"), "timeout")):
             with self.subTest(content[:30]):
-                self.file("kept", "rejects")
+                self.write("kept", "rejects")
                 ran = self.backfill(stub, content, *argv)
                 self.assertEqual(ran.out, "")
                 self.assertSaid(ran, 2, text)
-                self.assertIn(self.path("in"), ran.err)
-                self.assertEqual(self.read("rejects"), b"kept")
+                self.assertTrue(content == WIDE or self.path("in") in ran.err, ran)
+                self.assertEqual(self.read(), b"kept")
         self.assertSaid(self.send(stub, "--from", self.folder), 2, self.folder)
+        self.assertSaid(self.send(stub, "--from", self.write(WIDE), "--rejects",
+                                  self.folder), 2, self.folder)
         self.assertEqual(stub.take_all(), [])
 
     def test_a_row_that_cannot_be_read_ends_the_run_with_its_number(self):
-        line = b'{"user_id": "v", "dimensions": {"n": "1"}}\n'
         for row, text in (
                 (b'u,"never closed\nv,2\n', "unexpected end of data"),
-                (b'u,"a"b\nv,2\n', "expected quotes"), (b'u,a\0\nv,2\n', "NUL"),
-                (b"u,caf\xe9\nv,2\n", "not UTF-8"), (b"u,\xff\xfe\nv,2\n", "not UTF-8"),
+                (b'u,"a"b\nv,2\n', "expected quotes"), (b"u,a\0\nv,2\n", "NUL"),
+                (b"u,caf\xe9\nv,2\n", "not UTF-8"),
                 (b"u," + b"a" * 1000000 + b"\nv,2\n", "longer than 1000000"),
                 (b'u,"' + b"a\n" * 500001 + b'"\nv,2\n', "field limit"),
-                (b'{"user_id": "caf\xe9"}\n' + line, "not UTF-8")):
-            content = rows([1, 2]).encode()
-            if row.startswith(b"{"):
-                content = lines(numbered([1, 2])).encode()
+                (b'{"user_id": "caf\xe9"}\n{"user_id": "v"}\n', "not UTF-8")):
+            before = lines(numbered([1, 2])) if row.startswith(b"{") else rows([1, 2])
             with self.subTest(row[:20]):
                 stub = self.stub()
-                ran = self.backfill(stub, content + row)
+                ran = self.backfill(stub, before.encode() + row)
                 self.assertSummary(ran, 1, 2, 2, 0, 0)
                 self.assertSaid(ran, 1, "row 3 of %s: " % self.path("in"))
                 self.assertIn(text, ran.err)
@@ -5042,232 +4871,192 @@ class FormatTest(CommandCase):
 
     @unittest.skipUnless(sys.platform == "linux", "needs a terminal that hangs up")
     def test_an_input_that_breaks_off_is_settled_and_said(self):
-        import pty
-        for status, rejected in (400, 3), (200, 0):
-            master, slave = pty.openpty()
-            os.write(slave, rows([1, 2, 3]).encode())
-            os.close(slave)  # what reads the master is told EIO after the last row
-            child = self.spawn_send(self.stub(status), "--from", "-", "--rejects",
-                                    self.path(str(status)), stdin=master)
-            os.close(master)
-            ran = self.finish(child)
-            self.assertSummary(ran, 1, 3, 3 - rejected, rejected, 0)
-            self.assertIn("row 4 of stdin: cannot be read: Input/output error; resume "
-                          "with --skip 3", ran.err)
-            self.assertEqual(self.read(str(status)).count(b"HTTP status 400"), rejected)
-
-    def test_no_row_is_no_error(self):
-        """The rejects of a run that had none, fed back."""
-        for content in ("user_id,plan\n", "", "\n \n", "\ufeff"):
-            with self.subTest(content):
-                self.file("old", "rejects")
-                ran = self.backfill(self.stub(), content)
-                self.assertSummary(ran, 0, 0, 0, 0, 0)
-                self.assertEqual(ran.err, "")
-                self.assertEqual(self.read("rejects"), b"")
+        master, slave = os.openpty()
+        os.write(slave, rows([1, 2, 3]).encode())
+        os.close(slave)  # what reads the master is told EIO after the last row
+        ran = self.run_alone(self.stub(), "--from", "-", stdin=master)
+        os.close(master)
+        self.assertSummary(ran, 1, 3, 3, 0, 0)
+        self.assertSaid(ran, 1, "row 4 of stdin: cannot be read: Input/output error; "
+                        "resume with --skip 3")
 
     def test_skip_passes_over_rows_of_every_format(self):
         for content, skip, read, users in (
-                (WIDE, 2, 3, {"u-3": USERS["u-3"]}),
-                (lines(USERS), 2, 3, {"u-3": USERS["u-3"]}),
-                (LONG, 3, 5, {"u-3": USERS["u-3"]}),
-                ("user_id,n\nragged\n\nu-1,1\n", 1, 2, numbered([1])),
-                ("{\n\n" + lines(USERS).partition("\n")[0], 1, 2, {"u-1": USERS["u-1"]}),
-                (WIDE, 9, 3, {}), (WIDE, 0, 3, USERS)):
+                (WIDE, 2, 3, ["u-3"]), (lines(USERS), 2, 3, ["u-3"]), (LONG, 3, 5, ["u-3"]),
+                (WIDE.replace("u-1,free,Bern", "ragged\n"), 1, 3, ["u-2", "u-3"]),
+                ("{\n\n" + lines(USERS), 1, 4, USERS), (WIDE, 9, 3, []),
+                (WIDE, 0, 3, USERS), ("", 0, 0, []), ("user_id,plan\n", 0, 0, []),
+                ("\n \n", 0, 0, []), ("\ufeff", 0, 0, [])):
             with self.subTest(content=content, skip=skip):
                 stub, skipped = self.stub(), min(skip, read)
                 ran = self.backfill(stub, content, "--skip", str(skip))
                 self.assertSummary(ran, 0, read, read - skipped, 0, skipped)
-                self.assertArrived(stub, users)
-
-
-class RejectsTest(CommandCase):
+                self.assertArrived(stub, {user: USERS[user] for user in users})
 
     def assertRejectedForGood(self, content, *whys):
         """All of *content* is rejected, for *whys*, and so is what was rejected."""
-        stub = self.stub()
-        number = len(whys)
+        stub, number = self.stub(), len(whys)
         ran = self.backfill(stub, content)
         self.assertSummary(ran, 1, number, 0, number, 0)
-        rejects = self.read("rejects")
+        rejects = self.read()
         for why in whys:
-            self.assertTrue(why.replace('"', '""').encode() in rejects or
+            self.assertTrue(why.encode() in rejects or
                             json.dumps(why)[1:-1].encode() in rejects, (why, rejects[:300]))
             self.assertIn(why, ran.err)
         self.assertSummary(self.backfill(stub, rejects), 1, number, 0, number, 0)
-        self.assertTrue(self.read("rejects") == rejects, rejects[:300])
+        self.assertTrue(self.read() == rejects, rejects[:300])
         self.assertEqual(stub.take_all(), [])
         return rejects
 
     def test_a_bad_row_is_rejected_again_and_never_shifted(self):
-        cells = "a row must have 3 cells, not "
-        for row, why in (
-                ("u", cells + "1"), ("u,a", cells + "2"), ("u,a,b,c", cells + "4"),
-                ("u,a,\"x\ry\",c", cells + "4"), ("u,\"x\ry\"", cells + "2"),
-                ("u,\"\n\",\"a,\"\"b\",c", cells + "4"),
-                ("u,,", "custom_dimension_map must not be empty"),
-                (",a,b", "user_id must not be empty"),
-                ("u,a,%s" % ("v" * 300),
-                 "column city: custom_dimension_value must have at most 255 characters, "
-                 "not 300"),
-                ("u,%s,b" % ("v" * 200000), "column plan: custom_dimension_value must")):
-            with self.subTest(row=row[:20]):
-                self.assertRejectedForGood("user_id,plan,city\n" + row, why)
-
-    def test_a_bad_row_of_a_long_file_is_rejected_again(self):
-        self.assertRejectedForGood(
-            "user_id,key,value\nu,plan,\nu,,v\nu,vwo_fs_environment,v\nu,k",
-            "column plan: custom_dimension_value must not be empty",
-            "custom_dimension_key must not be empty",
-            "custom_dimension_key must not be vwo_fs_environment",
-            "a row must have 3 cells, not 2")
+        cells, text = "a row must have 3 cells, not ", "custom_dimension_value must "
+        for header, row, *whys in (
+                ("a,b", "u", cells + "1"), ("a,b", "u,x", cells + "2"),
+                ("a,b", 'u,x,"y\rz",c', cells + "4"), ("a,b", 'u,"x\ry"', cells + "2"),
+                ("a,b", 'u,"\n","x,""y",c', cells + "4"),
+                ("a,b", "u,,", "custom_dimension_map must not be empty"),
+                ("a,b", ",x,y", "user_id must not be empty"),
+                ("a,b", "u,x," + "v" * 300,
+                 "column b: %shave at most 255 characters, not 300" % text),
+                ("key,value", "u,plan,\nu,,v\nu,vwo_fs_environment,v\nu,k",
+                 "key plan: %snot be empty" % text,
+                 "custom_dimension_key must not be empty",
+                 "custom_dimension_key must not be vwo_fs_environment", cells + "2")):
+            with self.subTest(row[:20]):
+                self.assertRejectedForGood("user_id,%s\n%s" % (header, row), *whys)
 
     def test_a_bad_line_of_json_is_rejected_again(self):
-        row = 'a line must be {"user_id": "...", "dimensions": {...}}'
+        no, row = "must be a JSON object", 'must be {"user_id": "...", "dimensions": {...}}'
         for line, why in (
-                ("{", "must be a JSON object"), ("{'user_id': 1}", "must be a JSON object"),
-                ("nonsense", "a JSON object"), ("[1]", "a JSON object"),
-                ('{"user_id": "u\0", "dimensions": {}}', "must be a JSON object"),
-                ("[" * 100000, ""), ('{"vwo_push_line": "{"}', "a JSON object"),
-                ("{}", row), ('{"user_id": "u"}', row), ('{"user_id": "u", "plan": 1}', row),
+                ("{'user_id': 1}", no), ("nonsense", no), ("[1]", no), ("[" * 100000, no),
+                ('{"user_id": "u\0", "dimensions": {}}', no),
+                ('{"vwo_push_line": "{"}', no), ("{}", row), ('{"user_id": "u"}', row),
                 ('{"user_id": "u", "dimensions": []}', row),
                 ('{"user_id": "u", "dimensions": {}}', "_map must not be empty"),
                 ('{"dimensions": {"a": "b"}}', "user_id must be a str, not NoneType"),
-                ('{"user_id": 7, "dimensions": {"a": "b"}}', "user_id must be a str, not int"),
+                ('{"user_id": 7, "dimensions": {"a": "b"}}', "user_id must be a str"),
                 ('{"user_id": "u", "dimensions": {"b": "c", "age": 42}}',
                  "member age: custom_dimension_value must be a str, not int"),
                 ('{"user_id": "u", "dimensions": {"a": NaN}}', "must be a str, not float"),
                 ('{"user_id": "\\ud800", "dimensions": {"a": "b"}}', "user_id cannot be")):
             with self.subTest(line[:50]):
-                self.assertRejectedForGood(" {\n%s\n" % line, "must be a JSON object", why)
-        rejects = self.assertRejectedForGood("{1}\r\n", "a line must be a JSON object")
+                self.assertRejectedForGood(" {\n%s\n" % line, no, why)
+        rejects = self.assertRejectedForGood("{1}\r\n", no)
         self.assertEqual(json.loads(rejects), {
             "vwo_push_line": "{1}", "vwo_push_error": "a line must be a JSON object"})
-
-    def test_a_line_that_was_no_json_is_pushed_once_it_is_mended(self):
-        stub = self.stub()
-        line = lines(USERS).splitlines()[0]
-        content = json.dumps({"vwo_push_line": line, "vwo_push_error": "x"})
-        self.assertSummary(self.backfill(stub, content), 0, 1, 1, 0, 0)
-        self.assertArrived(stub, {"u-1": USERS["u-1"]})
-
-    def test_a_value_of_255_characters_is_delivered_and_one_of_256_is_not(self):
-        stub, fits = self.stub(), EMOJI * 255
-        ran = self.backfill(stub, "user_id,a\nu-1,%s\nu-2,%s\xe9\n" % (fits, fits))
-        self.assertSummary(ran, 1, 2, 1, 1, 0)
-        self.assertArrived(stub, {"u-1": {"a": fits}})
-        self.assertIn(b"u-2,", self.read("rejects"))
+        stub = self.stub()  # and once it is mended, it arrives
+        mended = rejects.replace(b"{1}", b'{\\"user_id\\": \\"u-1\\", \\"dimensions\\": '
+                                 b'{\\"n\\": \\"1\\"}}')
+        self.assertSummary(self.backfill(stub, mended), 0, 1, 1, 0, 0)
+        self.assertArrived(stub, numbered([1]))
 
     def test_what_the_server_refused_is_kept_as_it_was_and_delivered_when_fed_back(self):
         cells = WIDE.replace("Bern", '"B\rn"')
         users = dict(USERS, **{"u-1": {"plan": "free", "city": "B\rn"}})
         marked = lines(USERS).replace('{"user', '{"mine": [1], "user')
-        for name, content, number, expected in (
-                ("wide", cells, 3, users), ("long", LONG, 5, USERS),
-                ("json", marked, 3, USERS)):
-            with self.subTest(name):
-                stub = self.stub(400)
-                ran = self.backfill(stub, content)
+        for content, number, expected, more in (
+                (cells, 3, users, 0), (LONG, 5, USERS, 0), (marked, 3, USERS, 3)):
+            with self.subTest(content):
+                ran = self.backfill(self.stub(*[400] * 9), content)
                 self.assertSummary(ran, 1, number, 0, number, 0)
-                rejects = self.read("rejects")
-                self.assertEqual(rejects.count(b"http, HTTP status 400, attempts: 1"),
-                                 number)
-                self.assertEqual(rejects.count(b'"mine": [1]'), marked.count("mine")
-                                 if name == "json" else 0)
-                stub.take_all()
-                stub.answers.append(200)
-                stub.answers.popleft()
+                rejects, stub = self.read(), self.stub()
+                self.assertEqual(rejects.count(b"http, HTTP status 400, attempts: 1"), number)
+                self.assertEqual(rejects.count(b'"mine": [1]'), more)
                 ran = self.backfill(stub, rejects)
                 self.assertSummary(ran, 0, number, number, 0, 0)
                 self.assertArrived(stub, expected)
-                self.assertEqual(self.read("rejects"), b"")
+                self.assertEqual(self.read(), b"")
 
     def test_the_reasons_are_counted_and_the_first_row_of_each_is_named(self):
-        ran = self.backfill(self.stub(), "user_id,a\nv,w\nu,\nu,\nu\n")
-        self.assertEqual(
-            ran.err, "vwo_push: 2 rejected, the first is row 2 of %s: "
-            "custom_dimension_map must not be empty\nvwo_push: 1 rejected, the first is "
-            "row 4 of %s: a row must have 2 cells, not 1\n" % ((self.path("in"),) * 2))
-        self.assertEqual(self.backfill(
-            self.stub(), "user_id,a\nv,w\nu,\nu,\nu\n", "--quiet"), (1, "", ran.err))
+        content = "user_id,a\nv,%s\nu,\nu,\nu\n,%s\n" % (EMOJI * 255, "v" * 300)
+        ran = self.backfill(self.stub(), content)
+        self.assertSummary(ran, 1, 5, 1, 4, 0)
+        self.assertEqual(ran.err.replace(self.path("in"), "FILE"), "".join(
+            "vwo_push: %d rejected, the first is row %d of FILE: %s\n" % reason for reason in (
+                (2, 2, "custom_dimension_map must not be empty"),
+                (1, 5, "user_id must not be empty"),
+                (1, 4, "a row must have 2 cells, not 1"))))
+        self.assertEqual(self.backfill(self.stub(), content, "--quiet"), (1, "", ran.err))
 
     def test_rejects_must_not_be_the_file_that_is_read(self):
-        stub, path = self.stub(), self.file(rows([1]))
-        names = [path]
-        if POSIX:
-            os.symlink(path, self.path("symbolic"))
-            os.link(path, self.path("hard"))
-            names += [self.path("symbolic"), self.path("hard")]
-        for name in names:
-            self.assertSaid(self.send(stub, "--from", path, "--rejects", name),
-                            2, "--rejects")
+        stub, path = self.stub(), self.write(rows([1]))
+        os.link(path, self.path("hard"))
+        for name in path, self.path("hard"):
+            ran = self.send(stub, "--from", path, "--rejects", name)
+            self.assertSaid(ran, 2, "--rejects")
             with open(path, "rb") as stdin:
-                child = self.spawn_send(stub, "--from", "-", "--rejects", name,
-                                        stdin=stdin)
-                self.assertSaid(self.finish(child), 2, "--rejects")
+                ran = self.run_alone(stub, "--from", "-", "--rejects", name, stdin=stdin)
+            self.assertSaid(ran, 2, "--rejects")
         self.assertEqual(self.read("in").decode(), rows([1]))
-        self.assertEqual(stub.take_all(), [])
-
-    def test_rejects_are_kept_where_nothing_can_be_sent(self):
-        self.file("kept", "rejects")
-        ran = self.backfill(self.stub(), WIDE, "--timeout", "-1")
-        self.assertSaid(ran, 2, "timeout")
-        self.assertEqual(self.read("rejects"), b"kept")
-        stub = self.stub()
-        self.assertSaid(self.send(stub, "--from", self.file(WIDE), "--rejects",
-                                  self.folder), 2, self.folder)
         self.assertEqual(stub.take_all(), [])
 
     def test_a_run_that_is_resumed_adds_to_the_rejects(self):
         for content in ("user_id,n\nu,\nv,\nw,\n", "{}\n{}\n{}\n"):
             self.backfill(self.stub(), content)
-            whole = self.read("rejects")
-            self.backfill(self.stub(), content.rpartition(content[-3:])[0])
+            whole = self.read()
+            self.backfill(self.stub(), content[:-3])
             self.backfill(self.stub(), content, "--skip", "2")
-            self.assertEqual(self.read("rejects"), whole)
+            self.assertEqual(self.read(), whole)
 
 
 class BackfillTest(CommandCase):
+    """Many rows. Where a run ends early, delivered + rejected + skipped == read, and a
+    second run with the --skip that it names loses nothing."""
+
+    def ended(self, ran, status, why="interrupted"):
+        """(read, delivered, rejected) as printed, checked, and where to resume."""
+        self.assertEqual(ran.status, status, ran)
+        read, delivered, rejected, skipped = map(int, re.findall(r"\d+", ran.out))
+        self.assertEqual(read, delivered + rejected + skipped)
+        match = re.search(r"vwo_push: (.*); resume with --skip (\d+)\n$", ran.err)
+        self.assertIn(why, match.group(1))
+        return (read, delivered, rejected), int(match.group(2))
+
+    def interrupt(self, child, number=signal.SIGINT):
+        """Send a signal once it waits."""
+        self.assertEqual(child.stderr.read(1), b".")
+        child.send_signal(number)
+
+    def end(self, child, number):
+        """Send a signal to what waits for input. One that comes in the last moment before
+        a read begins does not end that read, in any Python program: the next one does."""
+        while child.poll() is None:
+            child.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(1)
 
     def test_waiting_for_room_drops_nothing_and_reads_no_more_than_there_is_room(self):
         stub = self.stub()
         stub.gate.clear()
-        child = self.spawn_send(stub, "--from", "-", prelude=WAITING.replace(
-            'b"."', 'b"%d," % self.stats()["pending"]'))
-        child.stdin.write(rows(range(40)).encode())
-        child.stdin.close()
-        child.stdin = None
+        child = self.spawn(stub, "--from", self.write(rows(range(40))), prelude=(
+            WAITING.replace('b"."', 'b"%d," % args[0].stats()["pending"]')))
         self.assertEqual(os.read(child.stderr.fileno(), 2), b"5,")
         stub.gate.set()
-        ran = self.finish(child, None)
+        ran = self.finish(child)
         self.assertSummary(ran, 0, 40, 40, 0, 0)
         self.assertLessEqual(max(map(int, ran.err.split(",")[:-1])), 5)
         self.assertArrived(stub, numbered(range(40)))
 
     def test_a_row_may_have_more_dimensions_than_there_is_room(self):
-        stub = self.stub()
-        with mock.patch.object(vwo_push, "MAX_BACKFILL_PENDING", 2):
-            ran = self.backfill(stub, "user_id,a,b,c\nu-1,1,2,3\nu-2,1,,3\n" +
-                                "".join("w-%d,1,2,3\n" % number for number in range(9)))
-        self.assertSummary(ran, 0, 11, 11, 0, 0)
+        self.put("MAX_BACKFILL_PENDING", 2)
+        ran = self.backfill(self.stub(), "user_id,a,b,c\n" + "u,1,2,3\n" * 9)
+        self.assertSummary(ran, 0, 9, 9, 0, 0)
 
     def test_a_backfill_needs_no_thread(self):
         stub = self.stub()
-        child = self.spawn_send(stub, "--from", "-", prelude=FEW + "\n"
-                                "def start(self): raise RuntimeError('no new thread')\n"
-                                "vwo_push.threading.Thread.start = start")
-        ran = self.finish(child, rows(range(12)).encode())
+        ran = self.run_alone(stub, "--from", self.write(rows(range(12))), prelude=FEW +
+                             "\ndef start(self): raise RuntimeError('no new thread')\n"
+                             "vwo_push.threading.Thread.start = start")
         self.assertSummary(ran, 0, 12, 12, 0, 0)
         self.assertEqual(ran.err, "")
         self.assertArrived(stub, numbered(range(12)))
 
-    @unittest.skipUnless(POSIX, "needs getrusage")
+    @POSIX_ONLY
     def test_a_long_stream_is_read_in_constant_memory(self):
         child = self.spawn(
-            ("--from", "-", "--skip", "1000000") + CREDENTIALS,
-            "import atexit, resource\n"
+            None, "--from", "-", "--skip", "1000000", prelude="import atexit, resource\n"
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-            "vwo_push._load(True)\n"
+            "vwo_push.Client(1, 'k')\n"
             "before = peak()\n"
             "atexit.register(lambda: sys.stderr.write(str(peak() - before)))")
         ran = self.finish(child, b"user_id,n\n" + (b"u," + b"x" * 400 + b"\n") * 60000)
@@ -5276,213 +5065,154 @@ class BackfillTest(CommandCase):
         self.assertLess(int(ran.err) * scale, 20000000)
 
     def test_rows_of_one_user_arrive_in_order_through_retries(self):
+        self.put("MAX_BACKFILL_PENDING", 4)
         stub = self.stub(503, 200, 503, 200)
         content = "user_id,n\n" + "".join("u,%d\n" % number for number in range(50))
-        with mock.patch.object(vwo_push, "BACKOFF_SECONDS", 0.0), mock.patch.object(
-                vwo_push, "MAX_BACKFILL_PENDING", 4):
-            self.assertSummary(self.backfill(stub, content), 0, 50, 50, 0, 0)
-        received = stub.take_all()
-        found = [int(value) for index, each in enumerate(received) if index not in (0, 2)
-                 for _, _, value in read_back(each)]
-        self.assertEqual(found, list(range(50)))
+        self.assertSummary(self.backfill(stub, content), 0, 50, 50, 0, 0)
+        _, second, _, *others = stub.take_all()  # the first and the third were in vain
+        self.assertEqual([int(value) for each in (second, *others)
+                          for _, _, value in read_back(each)], list(range(50)))
 
-    @unittest.skipUnless(POSIX, "needs a pseudo-terminal")
+    @POSIX_ONLY
     def test_a_terminal_shows_row_counts_rate_and_time_left(self):
-        import pty
+        source, shown = self.write("user_id,n\n" + ("u,%s\n" % ("x" * 250)) * 80), b""
         stub = self.stub()
-        for argv in ((), ("--quiet",)):
-            stub.gate.clear()
-            content = "user_id,n\n" + "".join(
-                "u-%d,%s\n" % (number, "x" * 250) for number in range(80))
-            terminal, slave = pty.openpty()
-            self.addCleanup(os.close, terminal)
-            child = self.spawn_send(stub, "--from", self.file(content), *argv,
-                                    prelude=FEW, stderr=slave)
-            os.close(slave)
-            stub.take()
-            shown = b""
-            while b"left" not in shown and not argv:
-                shown += os.read(terminal, 1000)
-            stub.gate.set()
-            with contextlib.suppress(OSError):  # EIO: the other side is closed
-                while True:
-                    shown += os.read(terminal, 1000) or self.fail("the end")
-            ran, text = self.finish(child), shown.decode()
-            if argv:
-                self.assertEqual((ran, text), ((0, "", ""), ""))
-                continue
-            self.assertSummary(ran, 0, 80, 80, 0, 0)
-            self.assertRegex(text, r"\r\x1b\[Krow \d+, delivered 0, rejected 0, skipped "
-                             r"0, 0/s, \d+ s left")
-            self.assertRegex(text, r"\x1b\[Krow 80, delivered 80, rejected 0, skipped 0, "
-                             r"\d+/s\r\n$")
-            self.assertEqual(text.count("\n"), 1)
+        stub.gate.clear()
+        terminal, slave = os.openpty()
+        self.addCleanup(os.close, terminal)
+        child = self.spawn(stub, "--from", source, prelude=FEW, stderr=slave)
+        while b"left" not in shown:
+            shown += os.read(terminal, 1000)
+        stub.gate.set()
+        self.assertSummary(self.finish(child), 0, 80, 80, 0, 0)
+        ran = self.run_alone(stub, "--from", source, "--quiet", stderr=slave)
+        self.assertEqual(ran, (0, "", ""))
+        os.write(slave, b"END")
+        os.close(slave)
+        while b"END" not in shown:
+            shown += os.read(terminal, 1000)
+        text = shown.decode()
+        self.assertRegex(text, r"^\r\x1b\[Krow \d+, delivered 0, rejected 0, skipped 0, "
+                         r"0/s, \d+ s left\r")
+        self.assertRegex(text, r"\x1b\[Krow 80, delivered 80, rejected 0, skipped 0, "
+                         r"\d+/s\r\nEND$")
+        self.assertEqual(text.count("\n"), 1)
 
+    @POSIX_ONLY
+    def test_a_resumed_backfill_delivers_every_row_exactly_once(self):
+        self.put("MAX_BACKFILL_PENDING", 4)
 
-class EndTest(CommandCase):
-    """A run that ends before its file does: delivered + rejected + skipped == read, and
-    a second run with the --skip that it names loses nothing."""
-
-    def ended(self, ran, status, why="interrupted"):
-        """The numbers that the run printed, checked, and where to resume."""
-        self.assertEqual(ran.status, status, ran)
-        read, delivered, rejected, skipped = map(int, re.findall(r"\d+", ran.out))
-        self.assertEqual(read, delivered + rejected + skipped)
-        match = re.search(r"vwo_push: (.*); resume with --skip (\d+)\n$", ran.err)
-        self.assertIn(why, match.group(1))
-        return (read, delivered, rejected), int(match.group(2))
-
-    def interrupting(self, number):
-        """Answers of which the one with this number comes after a Ctrl-C."""
         def answer(handler):
             os.kill(os.getpid(), signal.SIGINT)
             handler.reply(200)
-        return [200] * number + [answer, 200]
+        before = signal.getsignal(signal.SIGINT)
+        for number, content in itertools.product((0, 1, 4, 9), (
+                rows(range(60)), lines(numbered(range(60))))):
+            with self.subTest(number=number, content=content[:10]):
+                stub = self.stub(*[200] * number, answer, 200)
+                counts, skip = self.ended(self.backfill(stub, content), 130)
+                self.assertEqual(counts, (skip, skip, 0))
+                self.assertLess(skip, 60)
+                second = self.backfill(stub, content, "--skip", str(skip))
+                self.assertSummary(second, 0, 60, 60 - skip, 0, skip)
+                self.assertArrived(stub, numbered(range(60)))
+                self.assertIs(signal.getsignal(signal.SIGINT), before)
 
-    def signal_the_wait(self, child, number=signal.SIGINT):
-        """Interrupt it once it waits."""
-        self.assertEqual(child.stderr.read(1), b".")
-        child.send_signal(number)
-
-    @unittest.skipUnless(POSIX, "needs signals")
-    def test_a_resumed_backfill_delivers_every_row_exactly_once(self):
-        for number in (0, 1, 4, 9):
-            for content in rows(range(60)), lines(numbered(range(60))):
-                with self.subTest(number=number, content=content[:10]):
-                    stub = self.stub(*self.interrupting(number))
-                    before = signal.getsignal(signal.SIGINT)
-                    with mock.patch.object(vwo_push, "MAX_BACKFILL_PENDING", 4):
-                        first = self.backfill(stub, content)
-                        (read, delivered, _), skip = self.ended(first, 130)
-                        self.assertEqual((delivered, skip), (read, read))
-                        self.assertLess(read, 60)
-                        second = self.backfill(stub, content, "--skip", str(read))
-                    self.assertSummary(second, 0, 60, 60 - read, 0, read)
-                    self.assertArrived(stub, numbered(range(60)))
-                    self.assertIs(signal.getsignal(signal.SIGINT), before)
-
-    @unittest.skipUnless(POSIX, "needs signals")
+    @POSIX_ONLY
     def test_a_signal_ends_the_wait_for_input_and_drops_the_row_that_it_cut(self):
-        for number in signal.SIGINT, signal.SIGTERM:
-            for content in rows([1, 2, 3]) + "u-4,", lines(numbered([1, 2, 3])) + "{":
-                stub = self.stub()
-                child = self.spawn_send(stub, "--from", "-")
-                child.stdin.write(content.encode())
-                child.stdin.flush()
-                seen = 0
-                while seen < 3:
-                    seen += len(read_back(stub.take()))
-                child.send_signal(number)
-                child.wait(TIMEOUT)
-                self.assertEqual(self.ended(self.finish(child, None), 128 + number),
-                                 ((3, 3, 0), 3))
+        for number, content in ((signal.SIGINT, rows([1, 2, 3]) + "u-4,"),
+                                (signal.SIGTERM, lines(numbered([1, 2, 3])) + "{")):
+            stub = self.stub()
+            child = self.spawn(stub, "--from", "-")
+            child.stdin.write(content.encode())
+            child.stdin.flush()
+            seen = 0
+            while seen < 3:
+                seen += len(read_back(stub.take()))
+            self.end(child, number)
+            self.assertEqual(self.ended(self.finish(child), 128 + number), ((3, 3, 0), 3))
 
-    @unittest.skipUnless(POSIX, "needs signals")
-    def test_a_signal_before_the_header_is_one_line(self):
-        child = self.spawn(("--from", "-") + CREDENTIALS, "import signal\n"
+    @POSIX_ONLY
+    def test_a_signal_before_the_header_ends_the_run_as_well(self):
+        self.write("kept", "rejects")
+        child = self.spawn(None, "--from", "-", "--rejects", self.rejects, prelude=
+                           "import signal\n"
                            "real = signal.signal\n"
                            "def set(number, handler):\n"
                            "    before = real(number, handler)\n"
                            "    os.write(2, b'.' * (callable(handler) and number == 15))\n"
                            "    return before\n"
                            "signal.signal = set")
-        self.signal_the_wait(child, signal.SIGTERM)
-        child.wait(TIMEOUT)
-        self.assertEqual(self.ended(self.finish(child, None), 143), ((0, 0, 0), 0))
+        self.assertEqual(child.stderr.read(1), b".")
+        self.end(child, signal.SIGTERM)
+        self.assertEqual(self.ended(self.finish(child), 143), ((0, 0, 0), 0))
+        self.assertEqual(self.read(), b"kept")
 
-    @unittest.skipUnless(POSIX, "needs signals")
-    def test_a_signal_while_waiting_for_room_leaves_the_rest_to_the_next_run(self):
-        stub = self.stub()
-        stub.gate.clear()
-        content = rows(range(20))
-        child = self.spawn_send(stub, "--from", self.file(content), prelude=WAITING)
-        self.signal_the_wait(child, signal.SIGTERM)
-        child.stderr.read(1)  # it has noticed
-        stub.gate.set()
-        self.assertEqual(self.ended(self.finish(child), 143), ((5, 5, 0), 5))
-        self.assertSummary(self.backfill(stub, content, "--skip", "5"), 0, 20, 15, 0, 5)
-        self.assertArrived(stub, numbered(range(20)))
-
-    @unittest.skipUnless(POSIX, "needs signals")
-    def test_a_second_signal_ends_at_once_and_what_is_left_is_kept_or_not_skipped(self):
-        content = rows(range(9))
-        for argv in ("--rejects", self.path("rejects")), ():
-            stub = self.stub()
-            stub.gate.clear()
-            child = self.spawn_send(stub, "--from", self.file(content), *argv,
-                                    prelude=WAITING)
-            stub.take()
-            self.signal_the_wait(child)
-            self.signal_the_wait(child)
-            child.wait(8)  # less than the 10 s that one Ctrl-C grants
-            counts, skip = self.ended(self.finish(child), 130)
-            self.assertEqual(counts, (5, 0, 5))
-            self.assertEqual(skip, 5 if argv else 0)
-            if argv:
-                rejects = self.read("rejects").decode()
-                self.assertEqual(rejects.count("closed, "), 5)
-                stub.gate.set()
-                stub.take_all()
-                self.assertSummary(self.backfill(stub, rejects), 0, 5, 5, 0, 0)
-
-    @unittest.skipUnless(POSIX, "needs signals")
-    def test_one_signal_grants_ten_seconds_to_what_is_in_flight(self):
-        stub = self.stub()
-        stub.gate.clear()
-        child = self.spawn_send(stub, "--from", self.file(rows(range(3))), prelude=(
-            WAITING + "\nvwo_push.SETTLE_SECONDS = 1.5"))
-        self.signal_the_wait(child)
-        child.wait(8)
-        self.assertEqual(self.ended(self.finish(child), 130), ((3, 0, 3), 0))
+    @POSIX_ONLY
+    def test_what_a_signal_finds_in_flight_has_ten_seconds_or_until_the_next_one(self):
+        kept, content = ("--rejects", self.rejects), self.write(rows(range(9)))
+        for argv, prelude, signals, counts, skip in (
+                ((), "", 1, (5, 5, 0), 5), (kept, "", 2, (5, 0, 5), 5),
+                ((), "", 2, (5, 0, 5), 0),
+                ((), "\nvwo_push.SETTLE_SECONDS = 0.5", 1, (5, 0, 5), 0)):
+            with self.subTest(argv=argv, prelude=prelude, signals=signals):
+                stub = self.stub()
+                stub.gate.clear()
+                child = self.spawn(stub, "--from", content, *argv, prelude=WAITING + prelude)
+                stub.take()
+                for _ in range(signals):
+                    self.interrupt(child, signal.SIGTERM)
+                if counts[1]:
+                    child.stderr.read(1)  # it has noticed, and waits on
+                    stub.gate.set()
+                child.wait(8)  # less than the 10 s that one signal grants
+                self.assertEqual(self.ended(self.finish(child), 143), (counts, skip))
+        self.assertEqual(self.read().count(b"closed, "), 5)
 
     def test_no_row_is_skipped_that_was_neither_delivered_nor_kept(self):
-        content = "user_id,n\nu-0,0\nu-1,\nu-2,2\nu-3,3\n" + '"\n'
-        for argv, skip in ((), 1), (("--rejects", self.path("rejects")), 4):
-            ran = self.send(self.stub(), "--from", self.file(content), *argv)
+        content = self.write("user_id,n\nu-0,0\nu-1,\nu-2,2\nu-3,3\n" + '"\n')
+        for argv, skip in ((), 1), (("--rejects", self.rejects), 4):
+            ran = self.send(self.stub(), "--from", content, *argv)
             self.assertEqual(self.ended(ran, 1, "row 5 of "), ((4, 3, 1), skip))
 
     def test_ten_requests_in_a_row_that_are_refused_alike_end_the_run(self):
-        content = rows(range(200))
-        for answers, delivered in ([200] * 9 + [401], 9), ([400, 403] * 5 + [404], 0):
+        self.put("MAX_BACKFILL_PENDING", 1)
+        for answers, delivered, first in (
+                ([200] * 9 + [401], 9, 9), ([400, 403] * 5 + [404], 0, 10)):
             stub = self.stub(*answers)
-            with mock.patch.object(vwo_push, "MAX_BACKFILL_PENDING", 1):
-                ran = self.backfill(stub, content)
+            ran = self.backfill(stub, rows(range(200)))
             (read, found, rejected), skip = self.ended(ran, 3, "--check")
             self.assertEqual((found, skip), (delivered, read))
-            self.assertEqual(self.read("rejects").count(b"HTTP status 4"), rejected)
-            self.assertIn(len(stub.take_all()) - (9 if delivered else 10), (10, 11, 12))
-
-    def test_requests_that_are_refused_for_different_reasons_do_not_end_the_run(self):
+            self.assertEqual(self.read().count(b"HTTP status 4"), rejected)
+            self.assertIn(len(stub.take_all()) - first, (10, 11, 12))
         stub = self.stub(*[400] * 9, 200, *[400] * 9, 503, 200)
-        with mock.patch.object(vwo_push, "MAX_BACKFILL_PENDING", 1), mock.patch.object(
-                vwo_push, "BACKOFF_SECONDS", 0.0):
-            self.assertSummary(self.backfill(stub, rows(range(40))), 1, 40, 22, 18, 0)
+        self.assertSummary(self.backfill(stub, rows(range(40))), 1, 40, 22, 18, 0)
 
     def test_thirty_seconds_without_a_success_end_the_run(self):
-        for seconds, status in (0.3, 3), (60.0, 1):
-            stub = self.stub(200, 503)
-            with mock.patch.object(vwo_push, "DEAD_SECONDS", seconds), mock.patch.object(
-                    vwo_push, "BACKOFF_SECONDS", 0.1), mock.patch.object(
-                    vwo_push, "MAX_BACKFILL_PENDING", 2):
-                ran = self.backfill(stub, rows(range(1000 if status == 3 else 5)))
+        self.put("MAX_BACKFILL_PENDING", 1)
+        self.put("BACKOFF_SECONDS", 0.1)
+        for seconds, number, answers, status in (
+                (0.3, 1000, [200, 503], 3), (60.0, 3, [200, 503], 1),
+                (0.2, 20, [503, 200] * 20, 0)):  # 1 s in all
+            self.put("DEAD_SECONDS", seconds)
+            ran = self.backfill(self.stub(*answers), rows(range(number)))
             self.assertEqual(ran.status, status, ran)
-            if status == 3:
-                (read, delivered, _), skip = self.ended(ran, 3, "nothing gets through")
-                self.assertEqual(skip, read)
-                self.assertLess(read, 1000)
-                self.assertEqual(self.read("rejects").count(b"\n"), read - delivered + 1)
+            self.assertEqual("nothing gets through" in ran.err, status == 3)
+            read, delivered, rejected, _ = map(int, re.findall(r"\d+", ran.out))
+            self.assertEqual((read < 1000, rejected), (True, read - delivered))
+            self.assertEqual(self.read().count(b"\nu-"), rejected)
 
     def test_what_a_moody_server_took_and_the_rejects_are_all_rows(self):
+        self.put("MAX_BACKFILL_PENDING", 7)
         stub = self.stub(*[200, 503, 400, 200, 413, 200] * 20, 200)
-        content = rows(range(300))
-        with mock.patch.object(vwo_push, "BACKOFF_SECONDS", 0.0), mock.patch.object(
-                vwo_push, "MAX_BACKFILL_PENDING", 7):
-            ran = self.backfill(stub, content)
-        self.assertEqual(ran.status, 1)
+        ran = self.backfill(stub, rows(range(300)))
         read, delivered, rejected, _ = map(int, re.findall(r"\d+", ran.out))
-        kept = {row.split(",")[0] for row in self.read("rejects").decode().split()[1:]}
-        self.assertEqual((read, delivered + rejected), (300, 300))
-        self.assertEqual(len([name for name in kept if name.startswith("u-")]), rejected)
+        kept = re.findall(r'(?m)^u-(\d+),\1,"http', self.read().decode())
+        self.assertEqual((ran.status, read, delivered + rejected, len(kept)),
+                         (1, 300, 300, rejected))
+        arrived = {value for received in stub.take_all()
+                   for _, _, value in read_back(received)}
+        self.assertEqual(arrived | set(kept), set(map(str, range(300))))
 # -- The README ------------------------------------------------------------------------
 
 

@@ -16,27 +16,28 @@ network; ``--check`` says why nothing arrives; ``--help`` lists the rest.
 
 What it promises:
 
-* `Client.push` never waits, does no I/O, takes no lock, and raises nothing for what it is
-  given. True: accepted, and will be sent. False: refused, and the log says why.
+* `Client.push` waits for no network and no other thread's work, and raises nothing for
+  what it is given. True: accepted, and will be sent. False: refused, and the log says why.
 * Every accepted push ends in exactly one outcome: `Client.stats` counts it, `flush` and
   `close` answer for it, and ``on_result`` is called with it.
-* Memory, threads, attempts and every wait are bounded, each by an option of `Client`.
+* Memory, threads, attempts and waits are bounded, most of them by an option of `Client`.
 
 What it does not promise: pushes live in memory. Those that are pending when the process
 is killed, or when the time for its exit is over, are gone: call `flush` before a Lambda
-handler returns. A push is delivered at least once, in rare cases twice. Only one worker
-(``max_workers=1``) keeps the order of pushes.
+handler returns. In rare cases a push arrives twice. Only one worker (``max_workers=1``)
+keeps the order of pushes.
 
 How the file is laid out, and the way of one push through it::
 
-    laws         limits and defaults, each with its unit and where it comes from
-    validation   what `push` accepts                      pure
-    wire         what is sent, byte by byte               pure: no clock, random or state
-    edge         one kept-alive HTTP connection           owned by one thread
-    sender       pending pushes, workers, retries, exit   the only room with locks
+    laws         limits, the clock, the imports, and what an interrupt is
+    validation   what `push` accepts
+    wire         what is sent, byte by byte
+    edge         one kept-alive HTTP connection, owned by one thread
+    notices      what goes to the log, and how seldom
+    sender       pending pushes, workers, retries, exit: the state, and its lock
     Client       the public face
     settings     the official settings file
-    command line
+    input files, command line
 
     push -> validate -> accept || a worker takes -> wire builds -> edge sends -> settle
 """
@@ -52,7 +53,7 @@ import threading
 import time
 from collections import deque, namedtuple
 from functools import partial
-from itertools import count, repeat, starmap
+from itertools import count, islice, repeat, starmap
 from os import getpid
 from types import SimpleNamespace
 
@@ -61,7 +62,6 @@ __version__ = "2.0.0"
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing costs 5-10 ms
 if TYPE_CHECKING:
-    import argparse
     import calendar
     import email.utils
     import hashlib
@@ -75,8 +75,9 @@ if TYPE_CHECKING:
     import urllib.parse
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import FrameType
-    from typing import IO, Any, NamedTuple, NoReturn, Optional, Union, overload
+    from typing import IO, Any, NamedTuple, NoReturn, Optional, TypeVar, Union, overload
 
+    _Method = TypeVar("_Method", bound=Callable[..., Any])
     _Value = Union[str, bool, int, float]  # of a dimension; FullStack has str only
     _Config = SimpleNamespace  # what a client was built with: see Client.__init__
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
@@ -85,8 +86,6 @@ if TYPE_CHECKING:
     _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
     # How a request ended: status, error, detail, attempts; of a PushResult.
     _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
-    # Of an input file: user id, dimensions, what is wrong with it, the row as it was read.
-    _Row = tuple[Any, Any, Optional[str], Any]
     _PushResult = NamedTuple("_PushResult", [
         ("user_id", str), ("dimensions", dict[str, _Value]), ("delivered", bool),
         ("status", Optional[int]), ("error", Optional[str]), ("attempts", int),
@@ -98,9 +97,6 @@ else:
     _PushResult = namedtuple(
         "_PushResult", "user_id dimensions delivered status error attempts detail")
     _Request = namedtuple("_Request", "method url headers body")
-
-    def overload(function):
-        return function
 
 
 # -- Laws: limits and defaults -----------------------------------------------------------
@@ -147,6 +143,8 @@ def _load(network: bool) -> None:
     """
     global calendar, email, hashlib, http, json, random, select, signal, socket, ssl, urllib
     global Mapping, _quoted, _escapes
+    if "_escapes" in globals() and not network:
+        return
     import hashlib
     import json
     import random
@@ -169,10 +167,11 @@ def _load(network: bool) -> None:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Is *error* what a signal handler raised: a Ctrl-C, an exit, a time limit?
+    """Did a signal handler raise *error*: a Ctrl-C, an exit, a time limit?
 
-    It came in between, on the main thread, and goes on to the caller. What the called
-    code raised itself is dealt with here. An Exception is told by its traceback.
+    A handler may raise any exception at any bytecode of the main thread. It must reach the
+    caller; an error of the code that we called must not. An Exception is known by the
+    handler's frame in its traceback.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -181,6 +180,8 @@ def _is_interrupt(error: BaseException) -> bool:
     codes: list[Any] = []
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)
+        if not callable(handler):  # SIG_DFL is a member of an enum, whose class is called
+            continue  # by every look-up in an enum: no error of that is an interrupt
         handler = getattr(handler, "func", handler)  # of a functools.partial
         codes += [getattr(each, "__code__", None) for each in (
             handler, type(handler).__call__)]
@@ -190,6 +191,28 @@ def _is_interrupt(error: BaseException) -> bool:
             return True
         trace = trace.tb_next
     return False
+
+
+def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -> Any:
+    """Return call(*args), made with the RLock *lock* held. Without *wait*, return None
+    where another thread holds it.
+
+    Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come between the lock and
+    its block, and the lock would stay taken for ever.
+    """
+    nested = lock._is_owned()  # by a frame below this signal handler or finaliser
+    result = None
+    try:
+        try:
+            if nested or lock.acquire(wait):
+                result = call(*args)
+        finally:
+            if not nested and lock._is_owned():
+                lock.release()
+    finally:  # again: an interrupt may have come before the first one released it
+        if not nested and lock._is_owned():
+            lock.release()
+    return result
 
 
 def _place(error: BaseException) -> str:
@@ -230,7 +253,7 @@ def _uuid5(namespace: bytes, name: str) -> str:
 
 
 def _namespace(account_id: str) -> bytes:
-    """That of an account's visitors."""
+    """Return the namespace of the UUIDs of an account's visitors."""
     return bytes.fromhex(_uuid5(_UUID_NAMESPACE, account_id))
 
 
@@ -381,12 +404,12 @@ class Request(_Request):
 
 
 def _nonce(source: random.Random) -> str:
-    """A number from 0 to below 1, always as long: what no cache has seen before."""
+    """A random decimal of fixed length. It keeps caches from answering."""
     return "%.16f" % source.random()
 
 
-def _url(config: _Config, path: str, query: Sequence[tuple[str, object]]) -> str:
-    return "%s%s?%s" % (config.base_url, path, urllib.parse.urlencode(
+def _url(base_url: str, path: str, query: Sequence[tuple[str, object]]) -> str:
+    return "%s%s?%s" % (base_url, path, urllib.parse.urlencode(
         query, quote_via=urllib.parse.quote))  # %20 for a space, never +
 
 
@@ -417,19 +440,31 @@ def _tags(key: str, value: str) -> str:
 
 
 def _prepare(config: _Config) -> None:
-    """Write once what all requests have in common, as templates.
+    """Write once what all requests have in common, as templates and URLs.
 
     Encoding it each time is a fifth of the cost of a GET, and most of that of an event.
+    And urllib.parse.quote has a lock on PyPy: a fork must not find a worker within it.
     """
     def constant(text: str) -> str:
         return text.replace("%", "%%")
 
+    base, account = config.base_url, ("a", config.account_id)
+    env, sdk = ("env", config.sdk_key), (("sdk", SDK_NAME), ("sdk-v", __version__))
+    sn = ("sn", SDK_NAME), ("sv", __version__)
     config.namespace = _namespace(config.account_id)
-    head, _, tail = _url(config, "/server-side/push", [
-        ("account_id", config.account_id), ("env", config.sdk_key), ("ap", "server"),
-        ("sdk", SDK_NAME), ("sdk-v", __version__), ("tags", "")]).partition("&env=")
+    head, _, tail = _url(base, "/server-side/push", [
+        ("account_id", config.account_id), env, ("ap", "server"), *sdk, ("tags", ""),
+    ]).partition("&env=")
     config.get_url = "%s&u=%%s&sId=%%d&random=%%s&env=%s%%s" % (
         constant(head), constant(tail))
+    config.event_url = constant(_url(base, "/events/t", [
+        ("en", "vwo_syncVisitorProp"), account, *(() if config.fme else (env,)),
+        ("eTime", ""), ("random", ""), ("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
+        *((*sn, env) if config.fme else ()),
+    ])).replace("&eTime=&random=", "&eTime=%d&random=%s")
+    config.batch_url = _url(base, "/server-side/batch-events-v2", [
+        account, env, *sn]) if config.fme else _url(base, "/server-side/batch-events", [
+            account, *sdk, env])
     environment = "%s: %s" % (_quoted(RESERVED_KEY), _quoted(config.sdk_key))
     properties = _quoted({
         "vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
@@ -465,34 +500,20 @@ def _event(config: _Config, push: _Push) -> str:
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
     """One push: POST /events/t."""
-    query = [("en", "vwo_syncVisitorProp"), ("a", config.account_id),
-             ("eTime", str(int(push[0] * 1000))), ("random", nonce), ("p", "FS"),
-             ("visitor_ua", ""), ("visitor_ip", "")]
-    if config.fme:
-        query += [("sn", SDK_NAME), ("sv", __version__), ("env", config.sdk_key)]
-    else:
-        query.insert(2, ("env", config.sdk_key))
-    return Request("POST", _url(config, "/events/t", query),
+    return Request("POST", config.event_url % (int(push[0] * 1000), nonce),
                    _headers(**{"Content-Type": "application/json"}),
                    _event(config, push).encode())
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
-    """Several events. It carries no random."""
-    path, query = "/server-side/batch-events", [
-        ("a", config.account_id), ("sdk", SDK_NAME), ("sdk-v", __version__),
-        ("env", config.sdk_key)]
-    if config.fme:
-        path, query = path + "-v2", [
-            ("a", config.account_id), ("env", config.sdk_key), ("sn", SDK_NAME),
-            ("sv", __version__)]
+    """Several events: POST /server-side/batch-events. It carries no random."""
     headers = {"Content-Type": "application/json", "Authorization": config.sdk_key}
-    return Request("POST", _url(config, path, query), _headers(**headers),
+    return Request("POST", config.batch_url, _headers(**headers),
                    ('{"ev": [%s]}' % ", ".join(events)).encode())
 
 
 def _events(config: _Config, push: _Push) -> list[str]:
-    """The elements of a batch for *push*: in FME one, in FullStack one per dimension."""
+    """Return what a batch holds of *push*: in FME one event, else one per dimension."""
     if config.fme:
         return [_event(config, push)]
     visitor = _visitor(config, push[1])
@@ -640,6 +661,8 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         return given
     try:
         context = ssl.create_default_context()
+        context.minimum_version = max(  # Python 3.9 alone would take TLS 1.0
+            context.minimum_version, ssl.TLSVersion.TLSv1_2)
         if os.environ.get("SSL_CERT_FILE"):  # OpenSSL passes over one it cannot read
             context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
         context.set_alpn_protocols(["http/1.1"])
@@ -706,7 +729,7 @@ class _Buffer(io.BufferedReader):
         then flushes it, which would raise, and from 3.13 on be printed."""
 
 
-class _Answer(io.RawIOBase):
+class _Stream(io.RawIOBase):
     """The bytes of one answer, without a buffer."""
 
     def __init__(self, connection: _Connection) -> None:
@@ -723,7 +746,8 @@ class _Connection:
     """One kept-alive HTTP connection, owned by one thread at a time.
 
     Other threads may call `shut` only. Every wait is bounded by the deadline of the
-    attempt; a name look-up alone has no bound, and holds up no one but its worker.
+    attempt. Only a name look-up has no bound: it holds up its worker, or the caller where a
+    flush or an exit sends on its own thread.
     """
 
     def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
@@ -732,7 +756,7 @@ class _Connection:
         self._gate = gate  # see _Process
         self._sock: Any = None
         self._best: Any = None  # the address that answered last
-        self._answer: http.client.HTTPResponse | None = None
+        self._response: http.client.HTTPResponse | None = None
         self._file: Any = None  # what HTTPResponse reads the answer from
         self._early: bytes | None = None  # what came before all of the request was sent
         self._heard = self._ended = False  # a byte of the answer, its end has come
@@ -755,7 +779,7 @@ class _Connection:
             try:
                 if not reused:
                     self._open()
-                return self._exchange(request)
+                return self._send_and_receive(request)
             except BaseException as error:
                 self.close()  # an interrupt leaves half a request behind, too
                 if _is_interrupt(error) or not isinstance(error, Exception):
@@ -769,7 +793,7 @@ class _Connection:
 
     def tidy(self) -> None:
         """Read the rest of the answer, so that the connection can be used again."""
-        answer, self._answer = self._answer, None
+        answer, self._response = self._response, None
         if answer is None:
             return
         try:
@@ -783,7 +807,7 @@ class _Connection:
 
     def close(self) -> None:
         sock, self._sock = self._sock, None
-        self._answer = self._file = None
+        self._response = self._file = None
         if sock is not None:
             sock.close()
 
@@ -826,7 +850,7 @@ class _Connection:
             return len(part)
         if self._heard and self._left() < 0:
             raise _TimedOut  # a flood never makes us wait, so it is stopped here
-        received: int = self._call(self._sock.recv_into, False, buffer)
+        received: int = self._call(self._sock.recv_into, buffer)
         self._heard = self._heard or received > 0
         self._ended = received == 0
         return received
@@ -847,7 +871,7 @@ class _Connection:
 
     def _wait(self, reading: bool, writing: bool, most: float = float("inf")) -> bool:
         """Wait until the socket is ready, or *most* seconds are over (False), or raise
-        `_TimedOut`. It is asked once more after the end: the answer may be there."""
+        `_TimedOut`. After the end it is looked at once more: the answer may be there."""
         until = _now() + most
         while True:
             left = self._left()
@@ -864,26 +888,23 @@ class _Connection:
         """Make one non-blocking socket call; None where it would have to wait."""
         plain = self._endpoint.ssl_context is None
         try:
-            if plain:
-                return call(*args)
-            with self._gate:
-                return call(*args)
+            return call(*args) if plain else _under(self._gate, call, *args)
         except OSError as error:
             if isinstance(error, BlockingIOError) or not plain and isinstance(
                     error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
                 return None
             raise
 
-    def _call(self, call: Callable[..., Any], writing: bool, *args: Any) -> Any:
-        """Make one socket call, waiting as often as it asks for that."""
-        if self._endpoint.ssl_context is None and not writing:
+    def _call(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Make one call that reads, waiting as often as it asks for that."""
+        if self._endpoint.ssl_context is None:
             # TLS may hold bytes already; here it saves a call that finds nothing.
             self._wait(True, False)
         while True:
             result = self._try(call, *args)
             if result is not None:
                 return result
-            self._wait(not writing, writing)
+            self._wait(True, False)
 
     # Opening.
 
@@ -900,44 +921,48 @@ class _Connection:
         context = endpoint.ssl_context
         if context is not None:
             self.stage = "tls"
-            with self._gate:
-                self._sock = context.wrap_socket(
-                    self._sock, server_hostname=endpoint.host.rstrip("."),
-                    do_handshake_on_connect=False)
-            self._call(self._handshake, False)
+            self._sock = _under(self._gate, partial(
+                context.wrap_socket, self._sock, server_hostname=endpoint.host.rstrip("."),
+                do_handshake_on_connect=False))
+            self._call(self._handshake)
 
     def _handshake(self) -> bool:
         self._sock.do_handshake()
-        return True  # do_handshake returns None, which means "wait" to _try
+        return True  # do_handshake returns None, which means "wait" to _call
 
     def _connect(self, host: str, port: int) -> None:
         """Connect to the first address of *host* that answers, beginning with the one that
         did last time. Each is tried briefly, because one may swallow everything; then
         each that was silent once more, for its share of the time that is left."""
+        began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        self._seen = _now()
+        self._end += self._seen - began  # the attempt begins now, however long that took
         addresses.sort(key=lambda address: address[4] != self._best)
         if self.stage == "name":
             self.stage = "connection"
-        failure: tuple[int | None, str] = (None, "no address")
+        failure = 0, "no address"
         brief = len(addresses) if len(addresses) > 1 else 0  # so many tries
         while addresses and not self._shut:
             family, kind, protocol, _, address = addresses.pop(0)
             brief -= 1
-            most = NEXT_ADDRESS_SECONDS if brief >= 0 else (
-                self._left() / (len(addresses) + 1))
+            most = self._left() / (len(addresses) + 1)
+            if brief >= 0:
+                most = min(most, NEXT_ADDRESS_SECONDS)
             try:
-                if self._connect_to(socket.socket(family, kind, protocol), address, most):
+                if self._try_address(socket.socket(family, kind, protocol), address, most):
                     self._best = address
                     return
                 addresses.append((family, kind, protocol, "", address))
             except OSError as error:
                 if _is_interrupt(error):
                     raise
-                failure = error.errno, error.strerror or type(error).__name__
+                failure = (0, type(error).__name__) if error.errno is None else (
+                    error.errno, error.strerror or "")
             self.close()
         raise OSError(*failure)
 
-    def _connect_to(self, sock: Any, address: Any, most: float) -> bool:
+    def _try_address(self, sock: Any, address: Any, most: float) -> bool:
         """Wait at most that many seconds. False: no answer."""
         self._sock = sock  # known to `shut` before it connects
         # PySocks talks to its proxy within connect, and cannot do so without waiting.
@@ -951,8 +976,9 @@ class _Connection:
         if not self._wait(False, True, most):
             return False
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
+        if code:  # Windows has the words for its numbers in errorTab
+            words = getattr(socket, "errorTab", {})
+            raise OSError(code, words.get(code) or os.strerror(code))
         return True
 
     def _tunnel(self, login: str) -> None:
@@ -969,7 +995,7 @@ class _Connection:
 
     # Sending and receiving.
 
-    def _exchange(self, request: Request) -> http.client.HTTPResponse:
+    def _send_and_receive(self, request: Request) -> http.client.HTTPResponse:
         self.stage, self._heard = "answer", False
         try:
             self._send_all(self._serialised(request))
@@ -977,7 +1003,7 @@ class _Connection:
             if _is_interrupt(error):
                 raise
             # A server may answer, 413 for one, and hang up before it has read it all.
-        self._answer = answer = self._receive(request.method)
+        self._response = answer = self._receive(request.method)
         self._used = (time.time(), _now())
         return answer
 
@@ -1005,13 +1031,16 @@ class _Connection:
             if not view:
                 return
             self._wait(True, True)
-            self._early = self._try(self._sock.recv, 1024)
-            if self._early is not None:
-                self._heard = self._early != b""
-                return
+            more: bytes | None = self._try(self._sock.recv, 1024)
+            if more is not None:
+                self._early = early = (self._early or b"") + more
+                self._heard = early != b""
+                # A 100 or 103 is no answer yet: the first digit of the last status tells.
+                if not more or early.rpartition(b"HTTP/1.")[2][2:3] not in (b"", b"1"):
+                    return
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
-        self._file = _Buffer(_Answer(self), 8192)  # the default is 16 times that on 3.15
+        self._file = _Buffer(_Stream(self), 8192)  # the default is 16 times that on 3.15
         self._ended = False
         this: Any = self  # quacks like the socket that HTTPResponse asks for
         while True:
@@ -1022,8 +1051,8 @@ class _Connection:
                                "the answer ended within its head")
             if answer.status >= 200:
                 return answer  # http.client passes over 100 only, not over 103
-            # Detach the file, or discarding this 1xx answer closes the one that the next
-            # answer is read from.
+            # HTTPResponse closes its file when it is collected, and the next answer is
+            # read from the same file.
             passed: Any = answer
             passed.fp = None
 
@@ -1034,9 +1063,7 @@ class _Connection:
         try:
             # Bytes that nobody asked for would be taken for the next answer. What TLS
             # itself has to say, session tickets for one, is passed over by recv.
-            if idle > IDLE_SECONDS or (
-                    _ready(self._sock, True, False, 0) if self._endpoint.ssl_context is None
-                    else self._try(self._sock.recv, 1) is not None):
+            if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
                 self.close()
         except (OSError, ValueError) as error:
             self.close()
@@ -1063,21 +1090,23 @@ class _Connection:
             error = http.client.RemoteDisconnected("")
         if isinstance(error, http.client.RemoteDisconnected):
             return _Failure(kind, "the server closed the connection without an answer")
-        if isinstance(error, http.client.BadStatusLine):
+        if isinstance(error, http.client.HTTPException):
             return _Failure(kind, "the answer is not HTTP" + (
                 " but TLS: base_url must be https://" if "\x15\x03" in str(error) else ""))
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
-            return _Failure(kind, "[Errno %d] %s" % (error.errno, error.strerror))
+            number = "[Errno %d] " % error.errno if error.errno else ""
+            return _Failure(kind, number + error.strerror)
         return _Failure(kind, type(error).__name__)
 
 
 def _is_odd(answer: http.client.HTTPResponse) -> bool:
     """Does its head contradict itself about its body? Then nobody knows where it ends."""
-    said = [value for name, value in answer.headers.items()
-            if name.lower() in ("transfer-encoding", "content-length")]
+    names = " %s " % "  ".join(answer.headers.keys()).lower()
+    said = names.count(" transfer-encoding ") + names.count(" content-length ")
+    length = answer.headers["Content-Length"] or "" if said == 1 else ""
     if answer.status in (204, 304):
-        return said not in ([], ["0"])
-    return len(said) > 1 or bool(said) and not (answer.chunked or said[0].isdigit())
+        return said > 0 and length != "0"
+    return said > 1 or said == 1 and not (answer.chunked or length.isdigit())
 
 
 def _is_transient(status: int) -> bool:
@@ -1105,9 +1134,14 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
 # -- Notices: what goes to the log -------------------------------------------------------
 
 
+# Runs an iterator within one call of C, so that no interrupt can come in between.
+_sink: deque[Any] = deque(maxlen=0)
+_in_one_step = _sink.extend
+
+
 def _ticks(counter: count[int]) -> int:
-    """How often next() was called on *counter*. Read from its repr, which changes nothing:
-    next() adds in one C call, so threads and signal handlers lose no count."""
+    """How often next() was called on *counter*. ``n += 1`` loses counts to threads and
+    signal handlers, next() does not; and only its repr can be read without a change."""
     return int(repr(counter)[6:-1])
 
 
@@ -1142,16 +1176,14 @@ class _Notices:
     def add(self, kind: str, text: str, number: int = 1) -> None:
         """Something of this *kind* happened *number* times; *text* is the line."""
         counts = self._counts.setdefault(kind, count())
-        for _ in range(number):
-            next(counts)
-        if self._is_barred() or not _may_log():
-            return
+        _in_one_step(islice(counts, number))
         last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
         told = last[0]
-        if _now() - told[0] >= LOG_SECONDS:
+        # The time first: _may_log walks the whole stack.
+        if _now() - told[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
             total = _ticks(counts)
             last.append((_now(), total))
-            if last.popleft() is told:  # or else another thread says it
+            if last.popleft() is told:  # of several threads, one pops what it has seen
                 self._say("%s (%d)" % (text, total - told[1]))
 
     def _say(self, line: str) -> None:
@@ -1188,7 +1220,7 @@ class _Notices:
 #   batch.owner        the thread that works on it, or None           take, give_back
 #   parked             a lock for each idle worker; whoever removes   park; wake
 #                      it releases it
-#   workers            threads started and not ended                  hire; _work
+#   workers            threads started and not ended                  hire; work
 #   windows, untold    what flushes wait for; where the last loss     flush; settle
 #                      is that no flush has told
 #   closed             nothing more is accepted                       close, exit, dismiss
@@ -1223,22 +1255,17 @@ _CLOSED = "the client is closed"
 _BROKE = "out of memory"
 _NO_MEMORY = (MemoryError, RecursionError, SystemError)  # the last one is CPython's slip
 
-# Runs an iterator within one call of C, so that no interrupt can come in between.
-_sink: deque[Any] = deque(maxlen=0)
-_in_one_step = _sink.extend
-
 
 class _Process:
     """What one process keeps for all its clients; a forked child makes its own.
 
-    gate is held by a fork, and around whatever it must not cut in two, because locks of
-    its own would stay taken in the child: every OpenSSL call that takes one, none of
-    which waits, and urllib.parse.quote, which has a lock on PyPy.
+    gate: a fork holds it, and so does every OpenSSL call that takes locks. A fork within
+    such a call would leave them taken in the child for ever. None of the calls waits.
     """
 
     def __init__(self) -> None:
         self.senders: set[_Sender] = set()  # those that an exit has to look after
-        self.gate = threading.RLock()
+        self.gate: Any = threading.RLock()
         self.exiting = False
         self.silent = False  # an interrupt has ended the exit: on_result is not called
         self.watched = False  # by _watch_exit
@@ -1287,7 +1314,7 @@ def _watch_exit(process: _Process) -> None:
 class _Batch:
     """Pushes that one thread sends together."""
 
-    __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "answers",
+    __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "ended",
                  "noted", "results", "room")
 
     def __init__(self, first: int, owner: int) -> None:
@@ -1297,7 +1324,7 @@ class _Batch:
         self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
         self.detail: str | None = None  # why the last attempt failed
-        self.answers: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
+        self.ended: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
         self.noted = False  # what is lost of it is logged
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # still to be told
         self.room: Iterator[None] = iter(())  # frees what it has reserved, once
@@ -1308,16 +1335,16 @@ class _Batch:
         if self.parts is not None:
             members = [part[2] for part in self.parts]
         for each in members:
-            self.answers.append((each, (None, error, self.detail, self.tries)))
+            self.ended.append((each, (None, error, self.detail, self.tries)))
             self.tries = 0
         self.parts = []
 
     def outcomes(self) -> list[_Outcome]:
         """How each push ended, by the answers to all of its requests."""
-        if len(self.answers) == 1:
-            return [self.answers[0][1]] * len(self.pushes)
+        if len(self.ended) == 1:
+            return [self.ended[0][1]] * len(self.pushes)
         merged: list[_Outcome] = [(None, None, None, 0)] * len(self.pushes)
-        for members, outcome in self.answers:
+        for members, outcome in self.ended:
             for index in members:
                 status, error, detail, attempts = merged[index]
                 if error is None:  # what failed once stays failed
@@ -1329,11 +1356,12 @@ class _Batch:
 class _Window:
     """The pushes that one flush waits for."""
 
-    __slots__ = ("end", "lost", "wake")
+    __slots__ = ("end", "lost", "told", "wake")
 
     def __init__(self, end: int) -> None:
         self.end = end  # counted in pushes accepted
-        self.lost = False  # one of them, or one that no flush has told
+        self.lost = False  # one of them is, or one before them that no flush has told
+        self.told = 0  # what untold was, before this flush told it
         self.wake = _taken_lock()
 
 
@@ -1345,6 +1373,42 @@ def _taken_lock() -> Any:
     lock = threading.Lock()
     lock.acquire()
     return lock
+
+
+def _attempt(config: _Config, connection: _Connection, request: Request,
+             seconds: float) -> int:
+    """Send *request* once; return its 2xx status, or raise `_Failure`."""
+    wait = 0.0
+    if config.transport is None:
+        answer = connection.exchange(request, seconds)
+        status = answer.status
+        if status == 407 and config.endpoint.proxy is not None:
+            raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
+        if _is_transient(status):
+            wait = _retry_after(answer)
+            connection.close()  # a balancer may have tied it to a server that is sick
+    else:
+        try:
+            result: Any = config.transport(request, seconds)
+        except BaseException as error:  # anybody's code
+            if _is_interrupt(error):
+                raise
+            raise _Failure("transport", _place(error)) from None
+        if not isinstance(result, int):
+            raise _Failure("transport", "the transport returned %s, not an int"
+                           % type(result).__name__, False)
+        status = int(result)
+    if 200 <= status < 300:
+        return status
+    raise _Failure("http", "HTTP status %d" % status, _is_transient(status), status, wait)
+
+
+def _locked(method: _Method) -> _Method:
+    """Have *method* of a sender run under its lock."""
+    def locked(self: _Sender, *args: Any) -> Any:
+        return _under(self.lock, method, self, *args)
+
+    return locked  # type: ignore[return-value]
 
 
 class _Sender:
@@ -1367,9 +1431,9 @@ class _Sender:
         self.workers: list[threading.Thread] = []
         self.connections: set[_Connection] = set()  # of the threads that send
         self.windows: list[_Window] = []
-        self.untold = 0  # one more than the number of the last push lost; 0: none
+        self.untold = 0  # the end of the last push lost that no flush has told; 0: none
         self.invalid, self.dropped = count(), count()  # pushes refused: see _ticks
-        self.requests = self.retries = 0
+        self.first_tries, self.retries = count(), count()  # likewise, requests
         self.not_before = 0.0  # the server asked for quiet until then
         # Its own, seeded by the system: not that of the program, which may be seeded to
         # repeat, and a new one in a forked child.
@@ -1390,7 +1454,7 @@ class _Sender:
         try:
             reserved.extend((None,) * size)
             if len(reserved) > self.max_pending:  # other threads took the room meanwhile
-                _in_one_step(self.freed(size))
+                self.free(self.freed(size))
                 return self.refuse(_FULL)
             self.waiting.append(push)
         except BaseException:
@@ -1403,28 +1467,37 @@ class _Sender:
                 self.hire()
         except _NO_MEMORY:  # it is accepted all the same
             pass
-        if self.swept:  # by a close or an exit since we began: nobody else would end it
-            self.sweep(self.swept)
+        if self.swept:  # by a close or an exit since we began: nobody would end this push
+            try:
+                self.waiting.remove(push)
+                return self.refuse(_CLOSED)
+            except ValueError:  # it was taken before, and is settled
+                pass
         return True
 
     def is_full(self, size: int) -> bool:
         if self.leaky and not self.holds_lock():
-            try:
-                if self.lock.acquire(False):  # nothing is taken or settled meanwhile
-                    pending = list(self.waiting)
-                    for batch in self.book[2]:
-                        pending += batch.pushes
-                    self.leaky = False
-                    _in_one_step(self.freed(len(self.reserved) - sum(
-                        len(push) // 2 - 1 for push in pending)))
-            finally:
-                if self.holds_lock():
-                    self.lock.release()
+            _under(self.lock, self.recount, wait=False)
         return len(self.reserved) + size > self.max_pending
+
+    def recount(self) -> None:
+        """Free what is reserved for no push."""
+        self.leaky = False
+        pending = list(self.waiting)
+        for batch in self.book[2]:
+            pending += batch.pushes
+        self.free(self.freed(len(self.reserved) - sum(
+            len(push) // 2 - 1 for push in pending)))
 
     def freed(self, size: int) -> Iterator[None]:
         """Frees the room of *size* dimensions when it is run; again, it does nothing."""
         return starmap(self.reserved.popleft, repeat((), min(size, len(self.reserved))))
+
+    def free(self, room: Iterator[None]) -> None:
+        try:
+            _in_one_step(room)
+        except IndexError:  # is_full took it for a leak, and freed it
+            pass
 
     def refuse(self, kind: str, reason: str = "") -> bool:
         next(self.dropped if kind in (_FULL, _CLOSED, _BROKE) else self.invalid)
@@ -1432,8 +1505,8 @@ class _Sender:
         return False
 
     def wake(self) -> None:
-        """Wake a parked worker. Released first: an interrupt before it is removed leaves a
-        lock behind that the next one drops, and not a worker that nobody wakes."""
+        """Wake a parked worker. Release, then remove: the other way round, an interrupt in
+        between would leave a worker that nobody can wake."""
         for lock in list(self.parked):
             try:
                 lock.release()
@@ -1448,61 +1521,84 @@ class _Sender:
                 return
 
     def hire(self) -> None:
-        """Start a worker if there may be one more. Waits for no lock, because push calls
-        it. Where no thread can be had the pushes stay for a later push, flush or exit."""
-        if self.hiring._is_owned():
-            return  # a frame below this one is just starting one
+        """Start a worker if there may be one more. Waits for no lock of ours, because push
+        calls it, but until Python has started the thread. Where no thread can be had the
+        pushes stay for a later push, flush or exit."""
+        if not self.hiring._is_owned():  # or a frame below this one is just starting one
+            _under(self.hiring, self.start, wait=False)
+
+    def start(self) -> None:
+        if len(self.workers) >= self.max_workers or self.swept or self.process.exiting:
+            return
         worker = None
         try:
-            if self.hiring.acquire(False) and len(self.workers) < self.max_workers and not (
-                    self.swept or self.process.exiting):
-                # Not concurrent.futures: it joins its threads at exit, without a bound.
-                worker = threading.Thread(
-                    target=_work, args=(self,), name="vwo_push", daemon=True)
-                self.workers.append(worker)
-                worker.start()
+            # Not concurrent.futures: it joins its threads at exit, without a bound.
+            worker = threading.Thread(target=self.work, name="vwo_push", daemon=True)
+            self.workers.append(worker)
+            worker.start()
         except (RuntimeError, *_NO_MEMORY):  # no thread is to be had, or none here
             pass
         finally:
             if worker is not None and worker.ident is None and worker in self.workers:
-                self.workers.remove(worker)  # should it run all the same, see _work
-            if self.hiring._is_owned():
-                self.hiring.release()
+                self.workers.remove(worker)  # should it run all the same, see work
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
+    @_locked
     def take(self, me: int, most: int, steal: bool = False) -> _Batch | None:
         """Make this thread the owner of a batch: one that was given back, or else up to
         *most* of the waiting pushes. *steal*: one that another thread owns is had, too."""
-        with self.lock:
-            delivered, failed, batches = self.book
-            if self.swept and not steal:
-                return None
-            for batch in batches:
-                if batch.owner is None or steal:
-                    batch.owner = me
-                    return batch
-            if not self.waiting:
-                return None
-            taken = sum(len(each.pushes) for each in batches)
-            batch = _Batch(delivered + failed + taken, me)
-            # In the book before it is filled, and filled in one step of C: whatever
-            # interrupt comes, a push is in one of the two places.
-            self.book = delivered, failed, (*batches, batch)
-            try:
-                batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
-            except IndexError:  # those were all
-                pass
-            return batch
+        delivered, failed, batches = self.book
+        if self.swept and not steal:
+            return None
+        for batch in batches:
+            if steal or batch.owner is None:
+                batch.owner = me
+                return batch
+        if not self.waiting:
+            return None
+        taken = sum(len(each.pushes) for each in batches)
+        batch = _Batch(delivered + failed + taken, me)
+        # In the book before it is filled, and filled in one step: whatever interrupt comes,
+        # a push is in one of the two places.
+        self.book = delivered, failed, (*batches, batch)
+        try:
+            batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
+        except IndexError:  # those were all
+            pass
+        return batch
 
+    def work(self) -> None:
+        """What a worker thread runs."""
+        thread = threading.current_thread()
+        try:
+            if self.enlist(thread):
+                self.serve(None)
+        finally:
+            self.delist(thread)
+            self.process.last_end = _now()
+            self.retire()
+
+    @_locked
+    def enlist(self, thread: threading.Thread) -> bool:
+        """List a worker that an interrupt of its start has left out. False: there are
+        enough without it."""
+        if thread not in self.workers:
+            self.workers.append(thread)
+        return thread in self.workers[:self.max_workers]
+
+    @_locked
+    def delist(self, thread: threading.Thread) -> None:
+        if thread in self.workers:
+            self.workers.remove(thread)
+
+    @_locked
     def give_back(self, me: int) -> None:
         """Let others have what this thread owns and does not work on any more."""
-        with self.lock:
-            left = [batch for batch in self.book[2] if batch.owner == me]
-            for batch in left:
+        for batch in self.book[2]:
+            if batch.owner == me:
                 batch.owner = None
-        if left:
-            self.wake()
+                self.wake()
 
     def serve(self, until: float | None) -> None:
         """Send on this thread until nothing is waiting, or the time *until* has come; a
@@ -1528,9 +1624,8 @@ class _Sender:
         """Send what is left of *batch* and settle it, unless time runs out."""
         try:
             if batch.parts is None:
-                with self.process.gate:
-                    batch.parts = _parts(self.config, batch.pushes)
-            parts = batch.parts  # give_up may replace it meanwhile
+                batch.parts = _parts(self.config, batch.pushes)
+            parts = batch.parts  # a close may take the batch, and put an empty list there
             while parts:
                 part = parts[0]
                 outcome = self.send(batch, me, part, connection, until)
@@ -1538,9 +1633,9 @@ class _Sender:
                     return
                 halves = _halves(part) if outcome[0] == 413 else []
                 if not halves:
-                    batch.answers.append((part[2], outcome))
+                    batch.ended.append((part[2], outcome))
                 batch.tries = 0
-                parts[:1] = halves  # last: what is in none of the parts was sent
+                parts[:1] = halves  # last: after an interrupt before, it is sent again
         except Exception as error:  # out of memory, or a bug of ours: an outcome, too
             if _is_interrupt(error):
                 raise
@@ -1555,22 +1650,21 @@ class _Sender:
         config = self.config
         build, payload, _ = part
         last = float("inf") if until is None else until
-        # Where every try was cut off, by flushes of too little time.
+        # For a batch of which flushes of too little time have used up all tries.
         outcome: _Outcome = None, "timeout", batch.detail, batch.tries
         ready = 0.0
         while batch.tries < config.max_attempts:
             connection.tidy()  # or the rest of the answer before is read as the next one
             if not self.pause(batch, me, ready, last):
                 return None
+            request = build(config, payload, _nonce(self.random))
+            seconds = min(config.timeout, last - _now())
+            if seconds <= 0:  # to build a large request took what was left
+                return None
+            next(self.retries if batch.tries else self.first_tries)
             batch.tries += 1
-            with self.lock:
-                self.requests += 1
-                self.retries += batch.tries > 1
             try:
-                with self.process.gate:
-                    request = build(config, payload, _nonce(self.random))
-                status = _attempt(config, connection, request,
-                                  min(config.timeout, last - _now()))
+                status = _attempt(config, connection, request, seconds)
                 return status, None, None, batch.tries
             except _Failure as failure:
                 if failure.kind == "timeout" and _now() >= last:
@@ -1583,11 +1677,14 @@ class _Sender:
                     # All threads of this client obey; up to 10 % jitter spreads processes.
                     wait = min(failure.wait * self.random.uniform(1.0, 1.1),
                                MAX_RETRY_AFTER_SECONDS)
-                    with self.lock:
-                        self.not_before = max(self.not_before, _now() + wait)
+                    self.keep_quiet(_now() + wait)
             limit = BACKOFF_SECONDS * 2 ** min(batch.tries - 1, 10)
             ready = _now() + self.random.uniform(0, min(limit, MAX_BACKOFF_SECONDS))
         return outcome
+
+    @_locked
+    def keep_quiet(self, until: float) -> None:
+        self.not_before = max(self.not_before, until)
 
     def pause(self, batch: _Batch, me: int, ready: float, last: float) -> bool:
         """Sleep until the time *ready*, and as long as the server wants quiet, but not
@@ -1612,22 +1709,31 @@ class _Sender:
         results = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
         size = sum(map(len, batch.pushes)) // 2 - len(batch.pushes)
-        with self.lock:
-            if batch.owner != me:  # a close took it away, and ends it
-                return
-            if batch.results is None:
-                batch.room, batch.results = self.freed(size), results
+        told = self.claim(batch, me, results, size)
+        if told is None:
+            return
         try:
             if lost and not batch.noted:  # before a flush can return
                 batch.noted = True
                 _, error, detail, _ = outcomes[lost[0]]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
                 self.notices.add(line, line, len(lost))
-            self.report(batch.results)
+            self.report(told)
         except BaseException:
-            self.settle(batch, me)  # goes on from there
+            self.settle(batch, me)  # goes on: results holds what is still to be told
             raise
         self.strike(batch, lost)
+
+    @_locked
+    def claim(self, batch: _Batch, me: int, results: deque[tuple[_Push, _Outcome]],
+              size: int) -> deque[tuple[_Push, _Outcome]] | None:
+        """Note what is to be told of *batch*, unless that is noted already, and return it.
+        None: a close has taken the batch away."""
+        if batch.owner != me:
+            return None
+        if batch.results is None:
+            batch.room, batch.results = self.freed(size), results
+        return batch.results
 
     def report(self, results: deque[tuple[_Push, _Outcome]]) -> None:
         """Call on_result for each of *results*, from which a close may take some, too. An
@@ -1648,32 +1754,31 @@ class _Sender:
                 text = "on_result raised " + _place(raised)
                 self.notices.add(text, text)
 
+    @_locked
     def strike(self, batch: _Batch, lost: list[int]) -> None:
         """Take *batch* out of the book, unless a close has done it, and tell the flushes.
 
         An interrupt before the one assignment to the book leaves it to be done again.
         """
-        with self.lock:
-            delivered, failed, batches = self.book
-            if batch not in batches:
-                return
-            if lost:
-                self.untold = max(self.untold, batch.first + lost[-1] + 1)
-                for window in self.windows:
-                    window.lost |= batch.first + lost[0] < window.end
-            try:
-                _in_one_step(batch.room)  # once: after an interrupt, nothing is left of it
-            except IndexError:  # is_full has freed it
-                pass
-            self.book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
-                         tuple(each for each in batches if each is not batch))
+        delivered, failed, batches = self.book
+        if batch not in batches:
+            return
+        if lost:
+            self.untold = max(self.untold, batch.first + lost[-1] + 1)
             for window in self.windows:
-                if window.wake.locked() and self.is_settled(window.end):
-                    window.wake.release()
+                window.lost |= batch.first + lost[0] < window.end
+        self.free(batch.room)  # once: after an interrupt, nothing is left of it
+        self.book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
+                     tuple(each for each in batches if each is not batch))
+        for window in self.windows:
+            if window.wake.locked() and self.is_settled(window.end):
+                window.wake.release()
 
     def is_settled(self, end: int) -> bool:
         """Are the first *end* pushes settled?"""
         delivered, failed, batches = self.book
+        if self.swept:  # a push that was counted may have left
+            return not (batches or self.waiting)
         return all(batch.first >= end for batch in batches) and (
             delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
 
@@ -1713,7 +1818,8 @@ class _Sender:
     def is_barred(self) -> bool:
         """May nothing be logged now? An exit prints nothing: a thread that is gone may have
         locked stderr. And whoever waits for our lock may hold that of a log handler."""
-        return self.process.exiting or self.holds_lock()
+        return self.process.exiting or self.process.gate._is_owned() or any(
+            sender.holds_lock() for sender in (self, *self.process.senders))
 
     def flush(self, until: float) -> bool:
         """Wait until what was accepted so far is settled; True if all was delivered."""
@@ -1722,42 +1828,50 @@ class _Sender:
         self.give_back(threading.get_ident())  # what an interrupt may have left behind
         if self.swept:
             self.sweep(self.swept)  # likewise
-        untold, window = 0, _Window(self.counts()[0])
+        window = _Window(self.counts()[0])
         try:
+            self.watch(window)
             settled = self.wait_for(window, until)
-            with self.lock:
-                if window.lost and self.untold <= window.end:
-                    untold, self.untold = self.untold, 0  # the caller is told now
-            return settled and not window.lost
-        except BaseException:
-            with self.lock:
-                self.untold = max(self.untold, untold)  # or is not
-                if window in self.windows:
-                    self.windows.remove(window)
+            self.tell(window)
+        except BaseException:  # the caller is told nothing
+            self.untell(window)
             raise
+        return settled and not window.lost
+
+    @_locked
+    def watch(self, window: _Window) -> None:
+        window.lost = self.untold > 0
+        self.windows.append(window)
+
+    @_locked
+    def tell(self, window: _Window) -> None:
+        self.windows.remove(window)
+        if window.lost and self.untold <= window.end:
+            window.told, self.untold = self.untold, 0
+
+    @_locked
+    def untell(self, window: _Window) -> None:
+        self.untold = max(self.untold, window.told)
+        if window in self.windows:
+            self.windows.remove(window)
 
     def wait_for(self, window: _Window, until: float) -> bool:
         """Wait until every push of *window* is settled, or the time *until* has come."""
-        with self.lock:
-            window.lost = self.untold > 0
-            self.windows.append(window)
         patient = True
         while not self.is_settled(window.end):
             if _now() >= until or self.pid != getpid():  # or forked, in a callback
                 break
             if not self.workers:
                 self.hire()
-            # A worker that is just being started is given one slice: sent on this thread,
-            # a request may be cut off, and then the worker would send it again. One only:
-            # below a signal handler, its start may be waiting for us.
+            # A worker that is being started gets one slice of time: what this thread
+            # sends may be cut off, and then the worker would send it again. One only:
+            # this may be a signal handler that interrupted the start.
             if not any(worker.ident for worker in list(self.workers)) and not (
                     patient and self.workers):
                 self.serve(until)
             self.wake()
             window.wake.acquire(timeout=max(0.0, min(until - _now(), SLICE_SECONDS)))
             patient = False
-        with self.lock:
-            self.windows.remove(window)
         return self.is_settled(window.end)
 
     def sweep(self, error: str) -> None:
@@ -1766,31 +1880,32 @@ class _Sender:
         me = threading.get_ident()
         try:
             self.swept = self.swept or error
-            batch = self.take(me, sys.maxsize, steal=True)
+            batch = self.take(me, sys.maxsize, True)
             while batch is not None:
                 if batch.results is None:
                     batch.give_up(self.swept)
                 self.settle(batch, me)
-                batch = self.take(me, sys.maxsize, steal=True)
+                batch = self.take(me, sys.maxsize, True)
         except BaseException:
             self.sweep(error)
             raise
 
-    def stop(self, until: float) -> None:
+    def stop(self, workers: list[threading.Thread], until: float) -> None:
         """Wake the workers, end what they wait for, and join them until the time *until*:
-        one that woke up while the interpreter is finalised could abort its host."""
+        one that woke up while the interpreter is finalised could abort its host. *workers*
+        are those of before: one that has left the list may still be at its very end."""
         while self.parked:
             self.wake()
         for connection in list(self.connections):
             connection.shut()
-        for worker in list(self.workers):
+        for worker in workers + self.workers:
             try:
                 worker.join(max(0.0, until - _now()))
             except RuntimeError:  # this very thread, or one that is only just starting
                 pass
 
     def close(self, until: float) -> bool:
-        self.closed = True
+        workers, self.closed = list(self.workers), True
         if self.is_inside():
             self.dismiss()  # what is pending is sent, then the workers end
             return False
@@ -1800,7 +1915,7 @@ class _Sender:
             try:
                 self.sweep("closed")
             finally:
-                self.stop(_now() + JOIN_SECONDS)
+                self.stop(workers, _now() + JOIN_SECONDS)
                 self.retire()
 
     def dismiss(self) -> None:
@@ -1841,52 +1956,6 @@ class _Sender:
 _WORKING = (_Sender.serve.__code__, _Sender.settle.__code__)
 
 
-def _work(sender: _Sender) -> None:
-    """What a worker thread runs."""
-    me = threading.current_thread()
-    try:
-        with sender.lock:
-            if me not in sender.workers:  # an interrupt of its start has left it out
-                sender.workers.append(me)
-            needed = me in sender.workers[:sender.max_workers]
-        if needed:
-            sender.serve(None)
-    finally:
-        with sender.lock:
-            if me in sender.workers:
-                sender.workers.remove(me)
-        sender.process.last_end = _now()
-        sender.retire()
-
-
-def _attempt(config: _Config, connection: _Connection, request: Request,
-             seconds: float) -> int:
-    """Send *request* once; return its 2xx status, or raise `_Failure`."""
-    wait = 0.0
-    if config.transport is None:
-        answer = connection.exchange(request, seconds)
-        status = answer.status
-        if status == 407 and config.endpoint.proxy is not None:
-            raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
-        if _is_transient(status):
-            wait = _retry_after(answer)
-            connection.close()  # a balancer may have tied it to a server that is sick
-    else:
-        try:
-            result: Any = config.transport(request, seconds)
-        except BaseException as error:  # anybody's code
-            if _is_interrupt(error):
-                raise
-            raise _Failure("transport", _place(error)) from None
-        if not isinstance(result, int):
-            raise _Failure("transport", "the transport returned %s, not an int"
-                           % type(result).__name__, False)
-        status = int(result)
-    if 200 <= status < 300:
-        return status
-    raise _Failure("http", "HTTP status %d" % status, _is_transient(status), status, wait)
-
-
 def _before_fork() -> None:
     process = _process()
     process.gate.acquire(timeout=FORK_SECONDS)
@@ -1912,6 +1981,7 @@ def _at_exit() -> None:
     process.exiting = True
     began = _now()
     senders = list(process.senders)
+    workers = [list(sender.workers) for sender in senders]
     for sender in senders:
         sender.closed = True
     try:
@@ -1925,8 +1995,8 @@ def _at_exit() -> None:
         except BaseException:  # a third one, in on_result
             pass
     until = _now() + JOIN_SECONDS
-    for sender in senders:
-        sender.stop(until)
+    for sender, those in zip(senders, workers):
+        sender.stop(those, until)
     process.senders.clear()
 
 
@@ -2099,19 +2169,20 @@ class Client:
         client._config.web_visitors &= members.get("isWebConnectivityEnabled", True)
         return client
 
-    @overload
-    def push(self, custom_dimension_key: str, custom_dimension_value: _Value,
-             user_id: str) -> bool: ...
+    if TYPE_CHECKING:
+        @overload
+        def push(self, custom_dimension_key: str, custom_dimension_value: _Value,
+                 user_id: str) -> bool: ...
 
-    @overload
-    def push(self, __map: Mapping[str, _Value], __user_id: str) -> bool: ...
+        @overload
+        def push(self, __map: Mapping[str, _Value], __user_id: str) -> bool: ...
 
-    @overload
-    def push(self, __map: Mapping[str, _Value], *, user_id: str) -> bool: ...
+        @overload
+        def push(self, __map: Mapping[str, _Value], *, user_id: str) -> bool: ...
 
-    @overload
-    def push(self, *, custom_dimension_map: Mapping[str, _Value],
-             user_id: str) -> bool: ...
+        @overload
+        def push(self, *, custom_dimension_map: Mapping[str, _Value],
+                 user_id: str) -> bool: ...
 
     def push(*args: Any, **kwargs: Any) -> bool:
         """Tag a user: ``push(key, value, user_id)`` or ``push(map, user_id)``.
@@ -2193,8 +2264,8 @@ class Client:
             "pending": accepted - delivered - failed,
             "invalid": _ticks(sender.invalid),
             "dropped": _ticks(sender.dropped),
-            "requests": sender.requests,
-            "retries": sender.retries,
+            "requests": _ticks(sender.first_tries) + _ticks(sender.retries),
+            "retries": _ticks(sender.retries),
         }
 
     def requests_for(*args: Any, **kwargs: Any) -> list[Request]:
@@ -2291,9 +2362,8 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
     query += ([("sn", SDK_NAME), ("sv", __version__), ("s", "prod")] if fme else
               [("sdk", SDK_NAME), ("sdk-v", __version__)])
     path = "/server-side/v2-settings" if fme else "/server-side/settings"
-    return Request("GET", "%s%s%s?%s" % (
-        endpoint.origin, endpoint.path, path, urllib.parse.urlencode(query)),
-        _headers(), None)
+    return Request("GET", _url(endpoint.origin + endpoint.path, path, query), _headers(),
+                   None)
 
 
 def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
@@ -2342,14 +2412,143 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
     return _fetched(_Connection(endpoint, _process().gate), request, seconds)
 
 
+# -- Input files: rows of CSV and of JSON Lines ------------------------------------------
+#
+# Rows are iterated as they were read: *parse* makes a push of one, *write* adds one to the
+# rejects, with the reason in one more column or member.
+
+_ERROR = "vwo_push_error"  # that column or member
+_LINE = "vwo_push_line"  # the member of a reject that holds a line which is no JSON
+MAX_LINE_CHARS = 1_000_000  # of an input file; also of a cell
+
+
+class _Fault(Exception):
+    """The input cannot be used from here on; the text says why."""
+
+
+def _lines(text: IO[str]) -> Iterator[str]:
+    line = ""
+    try:
+        for line in iter(lambda: text.readline(MAX_LINE_CHARS + 1), ""):
+            if len(line) > MAX_LINE_CHARS:
+                raise _Fault("longer than %d characters" % MAX_LINE_CHARS)
+            if not line.isascii():
+                line.encode()
+            yield line
+    except UnicodeEncodeError:
+        raise _Fault("gzip; read it with: gzip -dc FILE | python3 vwo_push.py --from -"
+                     if line.startswith("\x1f\udc8b") else
+                     "not UTF-8; convert it with: iconv -f WINDOWS-1252 -t UTF-8") from None
+    except OSError as error:
+        raise _Fault("cannot be read: %s" % error.strerror) from None
+
+
+class _CsvRows:
+    """CSV with a header: user_id and a column for each dimension, or user_id,key,value."""
+
+    def __init__(self, lines: Iterator[str], columns: str | None) -> None:
+        import csv
+        csv.field_size_limit(MAX_LINE_CHARS)
+        self._csv, self._extra = csv, 0
+        self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
+        header = next(iter(self))
+        self._extra = header[-1:].count(_ERROR)  # a file of rejects has one column more
+        self._header = header[:len(header) - self._extra]
+        used = [name.strip() for name in columns.split(",")] if columns else self._header
+        self._names = [name for name in used if name not in ("user_id", _ERROR)]
+        self._check_header()
+        self._long = set(self._names) == {"key", "value"}
+        self.member = "key" if self._long else "column"
+
+    def _check_header(self) -> None:
+        problems = ["%d columns named %r" % (self._header.count(name), name)
+                    for name in ["user_id"] + self._names
+                    if self._header.count(name) != 1 or not name]
+        if not self._names:
+            problems.append("no column beside user_id")
+        if {"key", "value"} < set(self._names):
+            problems.append("columns beside user_id, key and value")
+        if problems:
+            raise _Fault("the header has %s; expected user_id and a column for each "
+                         "dimension, or user_id,key,value, with commas between, or a JSON "
+                         "object in each line; --columns picks some" % problems[0])
+
+    def __iter__(self) -> Iterator[list[str]]:
+        try:
+            for cells in self._reader:
+                if "\0" in "".join(cells):  # until 3.10 the reader says so itself
+                    raise self._csv.Error("line contains NUL")
+                if cells:  # not an empty line
+                    yield [cell.strip() for cell in cells[:len(cells) - self._extra]]
+        except self._csv.Error as error:
+            raise _Fault("not CSV, %s; expected quotes around a whole cell, and doubled "
+                         "within" % error) from None
+
+    def parse(self, cells: list[str]) -> tuple[Any, dict[str, Any]]:
+        if len(cells) != len(self._header):
+            raise _Invalid("a row must have %d cells" % len(self._header), str(len(cells)))
+        named = dict(zip(self._header, cells))
+        if self._long:
+            return named["user_id"], {named["key"]: named["value"]}
+        return named["user_id"], {name: named[name] for name in self._names if named[name]}
+
+    def write(self, file: IO[str], cells: list[str], why: str) -> None:
+        writer = self._csv.writer(file)  # its line end, \r\n, has it quote every \r
+        if not file.tell():
+            writer.writerow(self._header + [_ERROR])
+        writer.writerow(cells + [why])
+
+
+class _JsonRows:
+    """JSON Lines: {"user_id": ..., "dimensions": {...}}."""
+
+    member = "member"
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for line in self._lines:
+            if line.strip():
+                yield self._read(line.strip())
+
+    def _read(self, line: str) -> dict[str, Any]:
+        try:
+            row: Any = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        return row if _is_mapping(row) else {_LINE: line}
+
+    def parse(self, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if _LINE in row:  # it was no JSON; a reject that is fed back may have been mended
+            row = self._read(str(row[_LINE]))
+        if _LINE in row:
+            raise _Invalid("a line must be a JSON object")
+        if not _is_mapping(row.get("dimensions")):
+            raise _Invalid('a line must be {"user_id": "...", "dimensions": {...}}')
+        return row.get("user_id"), row["dimensions"]
+
+    def write(self, file: IO[str], row: dict[str, Any], why: str) -> None:
+        file.write(json.dumps(dict(row, **{_ERROR: why})) + "\n")
+
+
+def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
+    """Tell the format by the first character."""
+    from itertools import chain
+    first = next((line for line in lines if line.strip()), "")
+    lines = chain([first], lines)
+    if first.strip()[:1] not in ("", "{"):
+        return _CsvRows(lines, columns)
+    if columns and first:
+        raise _Fault("not CSV; --columns is for CSV")
+    return _JsonRows(lines)  # of no row, too: the rejects of a run that had none
+
+
 # -- Command line ------------------------------------------------------------------------
 
 _OPTIONS = ("account_id", "sdk_key", "collection_prefix", "fme", "event_arch", "base_url",
             "timeout")  # of Client that the command line has, too
-_ERROR = "vwo_push_error"  # the column or member of a reject that says why
-_LINE = "vwo_push_line"  # the member of a reject that holds a line which is no JSON
 MAX_BACKFILL_PENDING = 10_000  # dimensions in memory at a time
-MAX_LINE_CHARS = 1_000_000  # of an input file; also of a cell
 SETTLE_SECONDS = 10.0  # that an interrupted run waits for what is in flight
 DEAD_SECONDS, DEAD_REQUESTS = 30.0, 10  # of failures only; then a run gives up
 
@@ -2360,10 +2559,6 @@ class _Stop(Exception):
     def __init__(self, text: str, status: int = 2) -> None:
         super().__init__(text)
         self.status = status
-
-
-class _Fault(_Stop):
-    """An input file cannot be used from here on."""
 
 
 def _print(text: str, stream: Any) -> None:
@@ -2413,7 +2608,8 @@ def _parse(argv: Sequence[str] | None) -> Any:
         _say(inspect.getdoc(main) or "" if args.help else "vwo_push " + __version__)
         parser.exit()
     forms = [args.check, args.demo, args.source is not None, args.push]
-    if sum(map(bool, forms)) != 1 or len(args.push) not in (0, 3):
+    if (sum(map(bool, forms)) != 1 or len(args.push) not in (0, 3)
+            or args.dry_run and (args.check or args.demo)):
         parser.error("give KEY VALUE USER_ID, or --from FILE, or --check, or --demo")
     for name in ("columns", "rejects", "skip"):
         if args.source is None and getattr(args, name) is not None:
@@ -2468,133 +2664,6 @@ def _show(requests: Iterable[Request]) -> None:
         _say("\n".join(["%s %s" % request[:2], *lines]))
 
 
-# Input files. Rows are iterated as they were read: *parse* makes a push of one, *write* adds
-# one to the rejects.
-
-
-def _lines(text: IO[str]) -> Iterator[str]:
-    line = ""
-    try:
-        for line in iter(lambda: text.readline(MAX_LINE_CHARS + 1), ""):
-            if len(line) > MAX_LINE_CHARS:
-                raise _Fault("longer than %d characters" % MAX_LINE_CHARS)
-            if not line.isascii():
-                line.encode()
-            yield line
-    except UnicodeEncodeError:
-        raise _Fault("gzip; read it with: gzip -dc FILE | python3 vwo_push.py --from -"
-                     if line.startswith("\x1f\udc8b") else
-                     "not UTF-8; convert it with: iconv -f WINDOWS-1252 -t UTF-8") from None
-    except OSError as error:
-        raise _Fault("cannot be read: %s" % error.strerror) from None
-
-
-class _CsvRows:
-    """CSV with a header: user_id and a column for each dimension, or user_id,key,value."""
-
-    member = "column"
-
-    def __init__(self, lines: Iterator[str], columns: str | None) -> None:
-        import csv
-        csv.field_size_limit(MAX_LINE_CHARS)
-        self._csv, self._extra = csv, 0
-        self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
-        header = next(iter(self))
-        self._extra = header[-1:].count(_ERROR)  # a file of rejects has one column more
-        self._header = header[:len(header) - self._extra]
-        used = [name.strip() for name in columns.split(",")] if columns else self._header
-        names = [name for name in used if name not in ("user_id", _ERROR)]
-        self._check_header(names)
-        self._user = self._header.index("user_id")
-        self._places = [(name, self._header.index(name)) for name in names]
-        self._long = set(names) == {"key", "value"}
-
-    def _check_header(self, names: list[str]) -> None:
-        problems = ["%d columns named %r" % (self._header.count(name), name)
-                    for name in ["user_id"] + names
-                    if self._header.count(name) != 1 or not name]
-        if not names:
-            problems.append("no column beside user_id")
-        if {"key", "value"} < set(names):
-            problems.append("columns beside user_id, key and value")
-        if problems:
-            raise _Fault("the header has %s; expected user_id and a column for each "
-                         "dimension, or user_id,key,value, with commas between, or a JSON "
-                         "object in each line; --columns picks some" % problems[0])
-
-    def __iter__(self) -> Iterator[list[str]]:
-        try:
-            for cells in self._reader:
-                if "\0" in "".join(cells):  # until 3.10 the reader says so itself
-                    raise self._csv.Error("line contains NUL")
-                if cells:  # not an empty line
-                    yield [cell.strip() for cell in cells[:len(cells) - self._extra]]
-        except self._csv.Error as error:
-            raise _Fault("not CSV, %s; expected quotes around a whole cell, and doubled "
-                         "within" % error) from None
-
-    def parse(self, cells: list[str]) -> tuple[Any, dict[str, Any]]:
-        if len(cells) != len(self._header):
-            raise _Invalid("a row must have %d cells" % len(self._header), str(len(cells)))
-        named = {name: cells[place] for name, place in self._places if cells[place]}
-        if self._long:
-            named = {named.get("key", ""): named.get("value", "")}
-        return cells[self._user], named
-
-    def write(self, file: IO[str], cells: list[str], why: str) -> None:
-        writer = self._csv.writer(file)  # its line end, \r\n, has it quote every \r
-        if not file.tell():
-            writer.writerow(self._header + [_ERROR])
-        writer.writerow(cells + [why])
-
-
-def _object(line: str) -> dict[str, Any] | None:
-    try:
-        found: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if _is_mapping(found) else None
-
-
-class _JsonRows:
-    """JSON Lines: {"user_id": ..., "dimensions": {...}}."""
-
-    member = "member"
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-
-    def __iter__(self) -> Iterator[str]:
-        return filter(None, map(str.strip, self._lines))
-
-    def parse(self, line: str) -> tuple[Any, dict[str, Any]]:
-        row = _object(line)
-        if row is None:
-            raise _Invalid("a line must be a JSON object")
-        row.pop(_ERROR, None)
-        if list(row) == [_LINE] and type(row[_LINE]) is str:
-            return self.parse(row[_LINE])  # a reject that was no JSON, fed back
-        if type(row.get("dimensions")) is not dict:
-            raise _Invalid('a line must be {"user_id": "...", "dimensions": {...}}')
-        return row.get("user_id"), row["dimensions"]
-
-    def write(self, file: IO[str], line: str, why: str) -> None:
-        row = _object(line) or {_LINE: line}
-        file.write(json.dumps(dict(row, **{_ERROR: why})) + "\n")
-
-
-def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
-    """Tell the format by the first character."""
-    from itertools import chain
-    first = next((line for line in lines if line.strip()), "")
-    lines = chain([first], lines)
-    if first.strip()[:1] not in ("", "{"):
-        return _CsvRows(lines, columns)
-    if columns:
-        raise _Fault("not CSV; --columns is for CSV")
-    return _JsonRows(lines)  # of no row, too: the rejects of a run that had none
-
-
 class _Backfill:
     """Pushes every row of a file. In the end, read == delivered + rejected + skipped.
 
@@ -2603,7 +2672,7 @@ class _Backfill:
 
     def __init__(self, args: Any, source: Any) -> None:
         self._args, self._source = args, source
-        self._name = "stdin" if args.source == "-" else args.source
+        self.name = "stdin" if args.source == "-" else args.source
         self._end, self._status = "", 0  # why it ends before the file does; exit status
         self._until = float("inf")  # then, what is in flight is given up
         self._results: deque[PushResult] = deque()  # not yet counted
@@ -2615,7 +2684,8 @@ class _Backfill:
         self._began = self._looked = _now()
         self._failing = float("inf")  # since when every request has failed
         self._failures = 0  # of requests, so far
-        self._answer, self._requests = None, 0  # the last status, and requests before it
+        self._answer: int | None = None  # the last status
+        self._requests = 0  # before it came for the first time
 
     def on_signal(self, number: int, _: object) -> None:
         """End the run. Nothing is raised, or the rows would not add up."""
@@ -2630,6 +2700,8 @@ class _Backfill:
         import logging  # with a handler, or the client says on stderr what is said here
         logging.getLogger("vwo_push").addHandler(logging.NullHandler())
         self._rows = _rows_of(_lines(self._source), self._args.columns)
+        if self._end:  # by a signal, while it waited for the header
+            return self._summary()
         # Made before the rejects are emptied: it may refuse its options. One worker keeps
         # the rows in order. The bound is ours: the client's ends some time after a result.
         self._client = _client(self._args, max_workers=1, max_pending=sys.maxsize,
@@ -2652,12 +2724,11 @@ class _Backfill:
                 self._read += 1
                 self._take(row)
                 while self._room <= 0 and not self._end:
-                    self._client.flush(1.0)
-                    self._look()
+                    self._wait()
                 if _now() - self._looked > 0.2:
                     self._look()
         except _Fault as fault:
-            self._stop("row %d of %s: %s" % (self._read + 1, self._name, fault), 1)
+            self._stop("row %d of %s: %s" % (self._read + 1, self.name, fault), 1)
 
     def _stop(self, why: str, status: int) -> None:
         if not self._end:
@@ -2679,7 +2750,9 @@ class _Backfill:
                 self._client.requests_for(dimensions, user_id)  # raises, and says why
                 raise _Invalid("out of memory")
         except _Invalid as invalid:
-            why = self._column(dimensions) + str(invalid)
+            why = str(invalid)
+            if why.startswith("custom_dimension_"):
+                why = self._column(dimensions) + why
             self._reject(self._read, row, why, invalid.kind)
 
     def _column(self, dimensions: dict[str, Any]) -> str:
@@ -2702,6 +2775,12 @@ class _Backfill:
         except OSError as error:
             self._stop("the rejects cannot be written: %s" % error.strerror, 1)
         self._lost = min(self._lost, number)
+
+    def _wait(self) -> None:
+        # Not long, or a signal is seen late. Where no thread could be started, this one
+        # sends, and a short time would cut off every answer of a slow server.
+        self._client.flush(0.3 if threading.active_count() > 1 else 10.0)
+        self._look()
 
     def _look(self) -> None:
         """Count the results, show the progress, and end the run if nothing gets through."""
@@ -2739,8 +2818,7 @@ class _Backfill:
 
     def _settle(self) -> None:
         while self._pending and _now() < self._until and self._status != 3:
-            self._client.flush(1.0)
-            self._look()
+            self._wait()
         self._client.close(0)
         self._client.flush(1.0)  # a worker may be in the midst of its results
         self._look()
@@ -2765,7 +2843,7 @@ class _Backfill:
     def _summary(self) -> int:
         for number, first, why in sorted(self._reasons.values(), reverse=True)[:10]:
             _complain("%d rejected, the first is row %d of %s: %s" % (
-                number, first, self._name, why))
+                number, first, self.name, why))
         if self._end:
             resume = min(self._read, self._lost - 1)
             _complain("%s; resume with --skip %d" % (self._end, resume))
@@ -2792,11 +2870,12 @@ def _push_many(args: Any) -> int:
               errors="surrogateescape", closefd=not piped) as source:
         backfill = _Backfill(args, source)
         before = [(number, signal.signal(number, backfill.on_signal))
-                  for number in (signal.SIGINT, signal.SIGTERM)]
+                  for number in (signal.SIGINT, signal.SIGTERM)
+                  if threading.current_thread() is threading.main_thread()]
         try:
             return backfill.run()
         except _Fault as fault:
-            raise _Stop("%s: %s" % (args.source, fault)) from None
+            raise _Stop("%s: %s" % (backfill.name, fault)) from None
         finally:
             for number, handler in before:
                 signal.signal(number, handler)
@@ -2806,9 +2885,9 @@ _STEPS = {  # of --check, and what to do where it ends
     "proxy": "mend %(scheme)s_PROXY, as http://user:password@host:port, or set NO_PROXY",
     "name": "mend --base-url, or the DNS of this machine: nslookup %(host)s",
     "connection": "open the firewall for %(host)s:%(port)d, or set %(scheme)s_PROXY",
-    "tls": "set the clock; where a company reads TLS, name its CA file in SSL_CERT_FILE",
-    "answer": "try again later, or with a longer --timeout; is --base-url right?",
-    "refusal": "compare account id and SDK key with VWO's; --fme is for FME accounts only",
+    "tls": "set the clock; give your company's CA in SSL_CERT_FILE; or is it no TLS port?",
+    "answer": "is --base-url right, https:// for example? Or try again later",
+    "refusal": "compare account id, SDK key and --base-url with VWO's; --fme is for FME",
 }
 
 
@@ -2827,13 +2906,13 @@ def _check(args: Any) -> int:
         found = _fetched(connection, request, config.timeout)
         asked = _from_settings(dict(found, accountId=account, sdkKey=key))
     except (OSError, TypeError, ValueError) as error:
-        failure = str(error).replace("VWO's settings: ", "")
+        failure = str(error).replace("VWO's settings: ", "").split(", ", 1)[-1]
     unused = {"proxy": not endpoint.proxy, "tls": not endpoint.ssl_context}
     for step in ("proxy", "name", "connection", "tls", "answer"):
         if failure and step in (connection.stage, "answer"):
             refused = step == "answer" and "HTTP status 4" in failure
-            advice = _STEPS["refusal" if refused else step] % dict(
-                vars(endpoint), scheme=endpoint.scheme.upper())
+            advice = _STEPS["refusal" if refused else step] % {
+                **vars(endpoint), "scheme": endpoint.scheme.upper()}
             line = "%s: failed, %s; next: %s" % (step, failure, advice)
             (_complain if args.quiet else _say)(line)
             return 1

@@ -462,7 +462,8 @@ def application(environ, start_response):
 """
 
 
-def serve(run, argv, text, loads=1, signals=(signal.SIGTERM,), status=0, **environ):
+def serve(run, argv, text, loads=1, signals=(signal.SIGTERM,), status=0, word="loaded",
+          **environ):
     """Send 40 users to a web server, four at a time, and end it with these signals."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -484,7 +485,7 @@ def serve(run, argv, text, loads=1, signals=(signal.SIGTERM,), status=0, **envir
     run.due += 40
     words = [str(word).replace("PORT", str(port)) for word in argv]
     process = run.start(*words, **environ)
-    if run.says(process, "loaded", loads) and run.wait(process, is_up, "server"):
+    if run.says(process, word, loads) and run.wait(process, is_up, "server"):
         with ThreadPoolExecutor(4) as pool:
             run.check(all(pool.map(ask, range(40))), "a request that failed")
     for number in signals[:-1]:
@@ -493,13 +494,26 @@ def serve(run, argv, text, loads=1, signals=(signal.SIGTERM,), status=0, **envir
     run.stop(process, signals[-1], within=2.5, status=status)
 
 
+BOOTED = """
+import os
+def post_worker_init(worker):
+    os.write(1, b"booted ")
+"""
+
+
+def serve_by_gunicorn(run, folder, text, app, *flags, **environ):
+    """A worker of gunicorn that gets SIGTERM before it has booted never ends."""
+    argv = [folder / "gunicorn", "-c", run.write("conf.py", BOOTED), "-w", 2,
+            "-b", "127.0.0.1:PORT", *flags, app]
+    serve(run, argv, text, word="booted", loads=2, **environ)
+
+
 def gunicorn(run, kind, preload=False):
     """No flush anywhere. With --preload the master pushes, too, before it forks."""
     folder = run.venv("gunicorn", *["gevent", "packaging"] if kind == "gevent" else [])
-    argv = [folder / "gunicorn", "-k", kind, "-w", 2, "-b", "127.0.0.1:PORT", "app"]
     run.due += preload
-    serve(run, argv + ["--preload"] * preload, WSGI, loads=1 if preload else 2,
-          MASTER="1" * preload, FLUSH="")
+    serve_by_gunicorn(run, folder, WSGI, "app", "-k", kind, *["--preload"] * preload,
+                      MASTER="1" * preload, FLUSH="")
 
 
 def uwsgi(run, *flags, master=False):
@@ -555,8 +569,7 @@ def flask(run, server):
     """As a user writes it; no flush anywhere."""
     folder = run.venv("flask", "gunicorn")
     if server == "gunicorn":
-        argv = [folder / "gunicorn", "-w", 2, "-b", "127.0.0.1:PORT", "app"]
-        serve(run, argv, FLASK, loads=2)
+        serve_by_gunicorn(run, folder, FLASK, "app")
     else:
         serve(run, [folder / "flask", "run", "-p", "PORT"], FLASK,
               signals=[signal.SIGINT])
@@ -571,8 +584,7 @@ def django(run, server):
     text, settings = DJANGO.replace("FLUSH", flush), run.home / "shop" / "settings.py"
     settings.write_text(settings.read_text() + "\nROOT_URLCONF = 'app'\n")
     if server == "gunicorn":
-        argv = [folder / "gunicorn", "-w", 2, "-b", "127.0.0.1:PORT", "shop.wsgi"]
-        serve(run, argv, text, loads=0)  # a worker loads it at its first request
+        serve_by_gunicorn(run, folder, text, "shop.wsgi")
     elif server == "uvicorn":
         argv = [folder / "uvicorn", "shop.asgi:application", "--port", "PORT"]
         serve(run, argv, text, loads=0, status=-signal.SIGTERM)
