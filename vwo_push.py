@@ -34,7 +34,8 @@ How the file is laid out, and the way of one push through it::
     wire         what is sent, byte by byte
     edge         one kept-alive HTTP connection, owned by one thread
     notices      what goes to the log, and how seldom
-    sender       pending pushes, workers, retries, exit: the state, and its lock
+    sender       pending pushes, workers, retries: the state, and its lock
+    process      what all clients share; fork and exit
     Client       the public face
     settings     the official settings file
     input files, command line
@@ -1200,7 +1201,7 @@ class _Notices:
                 raise
 
 
-# -- Sender: pending pushes, workers, retries, fork, exit --------------------------------
+# -- Sender: pending pushes, workers, retries --------------------------------------------
 #
 # A push takes no lock. Whoever holds one may be made to run a finaliser by the garbage
 # collector, and that may log; another thread may push from inside a log handler, whose
@@ -1254,61 +1255,6 @@ _FULL = "max_pending is reached"
 _CLOSED = "the client is closed"
 _BROKE = "out of memory"
 _NO_MEMORY = (MemoryError, RecursionError, SystemError)  # the last one is CPython's slip
-
-
-class _Process:
-    """What one process keeps for all its clients; a forked child makes its own.
-
-    gate: a fork holds it, and so does every OpenSSL call that takes locks. A fork within
-    such a call would leave them taken in the child for ever. None of the calls waits.
-    """
-
-    def __init__(self) -> None:
-        self.senders: set[_Sender] = set()  # those that an exit has to look after
-        self.gate: Any = threading.RLock()
-        self.exiting = False
-        self.silent = False  # an interrupt has ended the exit: on_result is not called
-        self.watched = False  # by _watch_exit
-        self.last_end = 0.0  # when the last worker ended
-
-
-# Keyed by pid; after a fork there are two entries for a moment. Kept by importlib.reload:
-# the exit handlers of both look here for what is pending.
-_processes: dict[int, _Process] = globals().get("_processes", {})
-
-
-def _process() -> _Process:
-    """The state of this process. In a forked child, lets go of what is the parent's.
-
-    Compares process ids because uWSGI forks without telling Python.
-    """
-    pid = getpid()
-    process = _processes.get(pid)
-    if process is None:
-        process = _processes.setdefault(pid, _Process())
-        for other in list(_processes):
-            inherited = None if other == pid else _processes.pop(other, None)
-            for sender in inherited.senders if inherited else ():
-                sender.disown()
-    return process
-
-
-def _watch_exit(process: _Process) -> None:
-    """Children of multiprocessing leave without atexit, but run its finalisers."""
-    util = sys.modules.get("multiprocessing.util")
-    current = getattr(sys.modules.get("multiprocessing.process"), "current_process", None)
-    if process.watched or util is None or current is None:
-        return
-    if current().name != "MainProcess":
-        process.watched = True
-
-        def finalise(_: object) -> None:
-            util.Finalize(None, _at_exit, exitpriority=10)
-
-        finalise(process)
-        # Again, for a client that the main module makes while it is imported: before
-        # 3.13 a child of the forkserver clears its finalisers after that.
-        util.register_after_fork(process, finalise)
 
 
 class _Batch:
@@ -1956,6 +1902,64 @@ class _Sender:
 _WORKING = (_Sender.serve.__code__, _Sender.settle.__code__)
 
 
+# -- Process: what all clients share; fork and exit --------------------------------------
+
+
+class _Process:
+    """What one process keeps for all its clients; a forked child makes its own.
+
+    gate: a fork holds it, and so does every OpenSSL call that takes locks. A fork within
+    such a call would leave them taken in the child for ever. None of the calls waits.
+    """
+
+    def __init__(self) -> None:
+        self.senders: set[_Sender] = set()  # those that an exit has to look after
+        self.gate: Any = threading.RLock()
+        self.exiting = False
+        self.silent = False  # an interrupt has ended the exit: on_result is not called
+        self.watched = False  # by _watch_exit
+        self.last_end = 0.0  # when the last worker ended
+
+
+# Keyed by pid; after a fork there are two entries for a moment. Kept by importlib.reload:
+# the exit handlers of both look here for what is pending.
+_processes: dict[int, _Process] = globals().get("_processes", {})
+
+
+def _process() -> _Process:
+    """The state of this process. In a forked child, lets go of what is the parent's.
+
+    Compares process ids because uWSGI forks without telling Python.
+    """
+    pid = getpid()
+    process = _processes.get(pid)
+    if process is None:
+        process = _processes.setdefault(pid, _Process())
+        for other in list(_processes):
+            inherited = None if other == pid else _processes.pop(other, None)
+            for sender in inherited.senders if inherited else ():
+                sender.disown()
+    return process
+
+
+def _watch_exit(process: _Process) -> None:
+    """Children of multiprocessing leave without atexit, but run its finalisers."""
+    util = sys.modules.get("multiprocessing.util")
+    current = getattr(sys.modules.get("multiprocessing.process"), "current_process", None)
+    if process.watched or util is None or current is None:
+        return
+    if current().name != "MainProcess":
+        process.watched = True
+
+        def finalise(_: object) -> None:
+            util.Finalize(None, _at_exit, exitpriority=10)
+
+        finalise(process)
+        # Again, for a client that the main module makes while it is imported: before
+        # 3.13 a child of the forkserver clears its finalisers after that.
+        util.register_after_fork(process, finalise)
+
+
 def _before_fork() -> None:
     process = _process()
     process.gate.acquire(timeout=FORK_SECONDS)
@@ -1994,10 +1998,13 @@ def _at_exit() -> None:
             sender.sweep("exit")
         except BaseException:  # a third one, in on_result
             pass
-    until = _now() + JOIN_SECONDS
-    for sender, those in zip(senders, workers):
-        sender.stop(those, until)
     process.senders.clear()
+    until = _now() + JOIN_SECONDS
+    try:
+        for sender, those in zip(senders, workers):
+            sender.stop(those, until)
+    except BaseException:
+        pass
 
 
 atexit.register(_at_exit)
@@ -2845,7 +2852,7 @@ class _Backfill:
             _complain("%d rejected, the first is row %d of %s: %s" % (
                 number, first, self.name, why))
         if self._end:
-            resume = min(self._read, self._lost - 1)
+            resume = max(self._args.skip or 0, min(self._read, self._lost - 1))
             _complain("%s; resume with --skip %d" % (self._end, resume))
         if not self._args.dry_run:
             _say(self._counts("read"))
@@ -2909,14 +2916,15 @@ def _check(args: Any) -> int:
         failure = str(error).replace("VWO's settings: ", "").split(", ", 1)[-1]
     unused = {"proxy": not endpoint.proxy, "tls": not endpoint.ssl_context}
     for step in ("proxy", "name", "connection", "tls", "answer"):
+        label = step.replace("tls", "TLS")
         if failure and step in (connection.stage, "answer"):
             refused = step == "answer" and "HTTP status 4" in failure
             advice = _STEPS["refusal" if refused else step] % {
                 **vars(endpoint), "scheme": endpoint.scheme.upper()}
-            line = "%s: failed, %s; next: %s" % (step, failure, advice)
+            line = "%s: failed, %s; next: %s" % (label, failure, advice)
             (_complain if args.quiet else _say)(line)
             return 1
-        _say("%s: %s" % (step, "none" if unused.get(step) else "ok"))
+        _say("%s: %s" % (label, "none" if unused.get(step) else "ok"))
     _say("the settings ask for collection_prefix=%(collection_prefix)r, "
          "event_arch=%(event_arch)r, fme=%(fme)r" % asked)
     return 0
@@ -2947,7 +2955,8 @@ def _read_back(path: str, body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _demo_push(url: str, options: dict[str, Any], push: tuple[Any, ...]) -> bool:
     with Client(1, "demo-key", base_url=url, **options) as client:
-        _say('Client(1, "demo-key", base_url=%r, **%r).push%r' % (url, options, push))
+        given = "".join(", %s=%r" % option for option in options.items())
+        _say('Client(1, "demo-key", base_url=%r%s).push%r' % (url, given, push))
         delivered = client.push(*push) and client.flush(10)
         _say("stats: " + json.dumps(client.stats()))
     return delivered
