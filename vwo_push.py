@@ -2042,7 +2042,7 @@ def _account(account_id: Any) -> str:
     return text
 
 
-def _key(sdk_key: Any) -> str:
+def _sdk_key(sdk_key: Any) -> str:
     text = _text("sdk_key", sdk_key)
     if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
         raise ValueError("sdk_key must be printable ASCII, not empty, and without "
@@ -2131,7 +2131,7 @@ class Client:
         self._current: _Sender  # the same sender; a push spares itself the dict
         self._closed = False
         config.account_id = _account(account_id)
-        config.sdk_key = _key(sdk_key)
+        config.sdk_key = _sdk_key(sdk_key)
         config.event_arch = _option("event_arch", event_arch, (bool,), "True or False")
         config.fme = config.web_visitors = _option("fme", fme, (bool,), "True or False")
         if fme and event_arch:
@@ -2364,7 +2364,7 @@ def _from_settings(settings: Any) -> dict[str, Any]:
 
 def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
                       fme: bool) -> Request:
-    query = [("a", _account(account_id)), ("i", _key(sdk_key)),
+    query = [("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
              ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1")]
     query += ([("sn", SDK_NAME), ("sv", __version__), ("s", "prod")] if fme else
               [("sdk", SDK_NAME), ("sdk-v", __version__)])
@@ -2592,7 +2592,6 @@ def _complain(text: object) -> None:
 
 def _parse(argv: Sequence[str] | None) -> Any:
     import argparse
-    import inspect
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -2612,7 +2611,7 @@ def _parse(argv: Sequence[str] | None) -> Any:
         parser.add_argument("--" + name)
     args = parser.parse_args(argv)
     if args.help or args.version:
-        _say(inspect.getdoc(main) or "" if args.help else "vwo_push " + __version__)
+        _say(_USAGE if args.help else "vwo_push " + __version__)
         parser.exit()
     forms = [args.check, args.demo, args.source is not None, args.push]
     if (sum(map(bool, forms)) != 1 or len(args.push) not in (0, 3)
@@ -2650,7 +2649,7 @@ def _client(args: Any, **more: Any) -> Client:
             more[name] = getattr(args, name)
     if args.dry_run:  # masked from the start, so that it cannot be printed
         key = more.get("sdk_key") or _from_settings(settings)["sdk_key"]
-        more.update(sdk_key="X" * len(_key(key)), transport=_nowhere)
+        more.update(sdk_key="X" * len(_sdk_key(key)), transport=_nowhere)
     return Client.from_settings(settings, **more)
 
 
@@ -2991,37 +2990,40 @@ def _demo(args: Any) -> int:
     return 0 if all(delivered) else 1
 
 
+_USAGE = """\
+Tag users with custom dimensions in VWO.
+
+python3 vwo_push.py --check                   is VWO reached, with which options?
+python3 vwo_push.py --demo                    see it work: no account, no network
+python3 vwo_push.py plan premium user-42      one push; prints true or false
+python3 vwo_push.py --dry-run plan free u-1   what would be sent, the key masked
+python3 vwo_push.py --from users.csv          push every row; - is stdin
+
+A file is CSV in UTF-8 with a header, user_id and a column for each dimension, or
+user_id,key,value; or JSON Lines of {"user_id": "u-1", "dimensions": {"plan": "free"}}.
+With --fme, JSON Lines may hold numbers, true and false; CSV cells and VALUE stay text.
+
+--columns A,B                of a CSV file, send these columns only
+--rejects FILE               keep the rows that were not delivered, and why; FILE is
+                             emptied first, but with --skip they are added to it
+--skip N                     pass over the first N rows
+--quiet                      print nothing but errors
+--account-id, --sdk-key      default: VWO_ACCOUNT_ID and VWO_SDK_KEY in the environment
+                             (arguments show in process lists)
+--settings FILE              read both from an official settings file
+--fme                        it is an FME account
+--event-arch                 it is a FullStack account with events architecture
+--collection-prefix PREFIX   data residency, for example eu01
+--base-url URL               default: https://dev.visualwebsiteoptimizer.com
+--timeout SECONDS            for one attempt, default 5
+--version, --help            print it
+
+Exit status: 0 everything was delivered, 1 something was not, 2 usage, 3 nothing got
+through any more, 130 after Ctrl-C, 143 after SIGTERM."""  # no docstring: -OO would drop it
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Tag users with custom dimensions in VWO.
-
-    python3 vwo_push.py --check                   is VWO reached, with which options?
-    python3 vwo_push.py --demo                    see it work: no account, no network
-    python3 vwo_push.py plan premium user-42      one push; prints true or false
-    python3 vwo_push.py --dry-run plan free u-1   what would be sent, the key masked
-    python3 vwo_push.py --from users.csv          push every row; - is stdin
-
-    A file is CSV in UTF-8 with a header, user_id and a column for each dimension, or
-    user_id,key,value; or JSON Lines of {"user_id": "u-1", "dimensions": {"plan": "free"}}.
-    With --fme, JSON Lines may hold numbers, true and false; CSV cells and VALUE stay text.
-
-    --columns A,B                of a CSV file, send these columns only
-    --rejects FILE               keep the rows that were not delivered, and why; FILE is
-                                 emptied first, but with --skip they are added to it
-    --skip N                     pass over the first N rows
-    --quiet                      print nothing but errors
-    --account-id, --sdk-key      default: VWO_ACCOUNT_ID and VWO_SDK_KEY in the environment
-                                 (arguments show in process lists)
-    --settings FILE              read both from an official settings file
-    --fme                        it is an FME account
-    --event-arch                 it is a FullStack account with events architecture
-    --collection-prefix PREFIX   data residency, for example eu01
-    --base-url URL               default: https://dev.visualwebsiteoptimizer.com
-    --timeout SECONDS            for one attempt, default 5
-    --version, --help            print it
-
-    Exit status: 0 everything was delivered, 1 something was not, 2 usage, 3 nothing got
-    through any more, 130 after Ctrl-C, 143 after SIGTERM.
-    """
+    """Run the command line with *argv* (default: `sys.argv`); return the exit status."""
     import contextlib
     try:
         args = _parse(argv)
