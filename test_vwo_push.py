@@ -1722,7 +1722,8 @@ def no_threads():
     def assertEnds(self, process, stdout="", code=0):
         """*process* ends in time, with nothing on stderr and *stdout* on stdout."""
         out, err = (data.decode() for data in process.communicate(timeout=TIMEOUT))
-        self.assertEqual((out.strip(), err, process.returncode), (stdout, "", code), err)
+        self.assertEqual(
+            (out.strip(), err, process.returncode), (stdout, "", code), err)
 
     def assertArrived(self, stub, values):
         """Each of *values* has arrived exactly once, and nothing else."""
@@ -1756,7 +1757,9 @@ class FlushTest(Life):
         client = self.client(transport=transport)
         push(client)
         self.addCleanup(flushed.set)
-        self.assertIs(client.flush(5), True)
+        began = time.monotonic()
+        self.assertIs(client.flush(TIMEOUT), True)
+        self.assertLess(time.monotonic() - began, TIMEOUT / 2)
 
     def test_flush_without_a_timeout_waits_for_the_outcome_and_for_on_result(self):
         entered, leave, order = threading.Event(), threading.Event(), []
@@ -1776,7 +1779,7 @@ class FlushTest(Life):
         self.assertEqual(order, ["on_result", True])
 
     def test_flushes_of_several_threads_all_tell_the_truth(self):
-        """Also of a push that was lost before the first of them, and told to none yet."""
+        """Also of a push that was lost before the first, and that none has told yet."""
         for first, then in ((200, 200), (200, 400), (400, 200)):
             with self.subTest((first, then)):
                 stub, flushed, results = self.stub(first, then), [], queue.Queue()
@@ -1892,6 +1895,18 @@ class CloseTest(Life):
         thread.join(TIMEOUT)
         self.assertEqual(closed, [True])
 
+    def test_a_close_while_on_result_runs_neither_repeats_nor_counts_it_twice(self):
+        entered, gate, results = threading.Event(), threading.Event(), []
+        client = self.client(transport=ok, on_result=lambda result: (
+            results.append(result), entered.set(), gate.wait(TIMEOUT)))
+        push(client)
+        self.assertTrue(entered.wait(TIMEOUT))
+        client.close(0)
+        gate.set()
+        until(lambda: not workers())
+        self.assertStats(client, accepted=1, pending=0)
+        self.assertEqual(len(results), 1)
+
     def test_each_push_gets_its_call_although_on_result_is_slower_than_the_close(self):
         names = []
         def on_result(result):
@@ -1928,7 +1943,7 @@ class BoundTest(Life):
     def test_a_flood_of_refused_pushes_costs_two_log_lines_and_no_memory(self):
         client, gate = self.held(max_pending=10)
         push(client, *"abcdefghij")
-        flood, blocks = 2_000 if PYPY else 20_000, getattr(
+        flood, blocks = 2_000 if PYPY else 10_000, getattr(
             sys, "getallocatedblocks", lambda: 0)
         with self.assertLogs("vwo_push", "WARNING") as logs:
             push(client)
@@ -1988,17 +2003,18 @@ class ThreadsTest(Life):
         self.patch(vwo_push, "BACKOFF_SECONDS", 0.01)
         for most, threads in ((1, True), (7, True), (1, False)):
             with self.subTest(max_batch=most, threads=threads):
-                statuses = [503, 200, 503, 503, 200, hang_up, 200]
-                stub = self.stub(*statuses * 30 + [200])
-                client = self.client(
-                    stub, max_workers=1, max_batch=most, max_attempts=99)
+                sent, statuses = [], itertools.cycle([503, 200, 503, 503, 200, 200])
+                def transport(request, timeout):
+                    text = urllib.parse.unquote(request.url) + str(request.body)
+                    sent.append(re.findall(r"\bn\W+(\d+)", text))
+                    return next(statuses)
+                client = self.client(transport=transport, max_workers=1,
+                                     max_batch=most, max_attempts=99)
                 with self.refusing(0 if threads else 10 ** 9):
                     for number in range(30):
                         client.push("n", str(number), "u")
                     # Without threads each flush gives back what it has no time for.
                     until(lambda: client.flush(TIMEOUT if threads else 0.005))
-                sent = [[value for _, _, value in read_back(received)]
-                        for received in stub.take_all()]
                 once = [values for values, before in zip(sent, [None] + sent)
                         if values != before]
                 self.assertEqual(sum(once, []), [str(number) for number in range(30)])
@@ -2042,7 +2058,8 @@ class ThreadsTest(Life):
         until(lambda: gc.collect() is None or not left and not workers())
 
     def test_pushes_are_sent_where_no_thread_can_be_had(self):
-        for method, finish in itertools.product(("start", "__init__"), ("flush", "close")):
+        for method, finish in itertools.product(
+                ("start", "__init__"), ("flush", "close")):
             with self.subTest(method=method, finish=finish), \
                     self.refusing(method=method):
                 threads = []
@@ -2054,18 +2071,20 @@ class ThreadsTest(Life):
                 self.assertIs(getattr(client, finish)(TIMEOUT), True)
                 self.assertEqual(threads, [threading.current_thread()] * 5)
 
-    def test_what_had_no_thread_and_no_time_is_left_to_the_worker_of_a_later_push(self):
-        stub, results = self.stub(), queue.Queue()
-        stub.gate.clear()
+    def test_what_a_flush_has_no_time_for_is_left_to_the_worker_of_a_later_push(self):
+        gate, results, flushed = threading.Event(), queue.Queue(), []
+        stub = self.stub(lambda handler: gate.wait(TIMEOUT) and hang_up(handler), 200)
         client = self.client(stub, on_result=results.put)
         with self.refusing():
-            push(client, "u0", "u1")
-            self.assertIs(client.flush(0.05), False)
-            self.assertStats(client, pending=2)
-        stub.gate.set()
-        push(client, "u2")
-        names = [results.get(timeout=TIMEOUT).user_id for _ in range(3)]  # no flush
-        self.assertEqual(sorted(names), ["u0", "u1", "u2"])
+            push(client, "u0")
+            thread = started(lambda: flushed.append(client.flush(0.3)))
+            stub.take()  # the flush sends it
+        push(client, "u1")  # has a worker, which is parked when the flush gives up
+        names = [results.get(timeout=TIMEOUT).user_id for _ in range(2)]  # no flush
+        self.assertEqual(names, ["u1", "u0"])
+        thread.join(TIMEOUT)
+        self.assertEqual(flushed, [False])
+        gate.set()
 
     def test_attempts_are_bounded_where_every_flush_cuts_one_off(self):
         stub, results = self.stub(), []
@@ -2098,7 +2117,7 @@ class ThreadsTest(Life):
         self.assertTrue(client.flush(TIMEOUT))
 
     def test_a_flush_leaves_the_sending_to_a_worker_that_is_just_being_started(self):
-        """Or both may send, because the flush has not the time to wait for the answer."""
+        """Or both may send: the flush has not the time to wait for the answer."""
         entered, go, real = threading.Event(), threading.Event(), threading.Thread.start
         def start(thread):
             if thread.name == "vwo_push":
@@ -2124,7 +2143,7 @@ class ThreadsTest(Life):
                 self.assertTrue(client.flush(TIMEOUT))
             self.assertEqual(len(threads), 1)
 
-    def test_a_start_that_is_interrupted_costs_no_push_and_leaves_no_worker_too_many(self):
+    def test_an_interrupted_start_costs_no_push_and_leaves_no_worker_too_many(self):
         real = threading.Thread.start
         for late in False, True:
             unstarted, results = [], queue.Queue()
@@ -2166,13 +2185,14 @@ class OnResultTest(Life):
 
     def test_flush_and_close_are_false_at_once_in_on_result_whoever_calls_that(self):
         """In each of several calls: one that returned does not count as the last."""
+        self.patch(vwo_push, "IDLE_SECONDS", 3600)  # no worker looks around by itself
         for caller, call in itertools.product(
                 ("worker", "flush", "close", "another close"), ("flush", "close")):
             with self.subTest(caller=caller, call=call):
                 answers, threads = [], caller in ("worker", "another close")
                 client, gate = self.held(
-                    max_workers=1, max_batch=1,
-                    on_result=lambda _: answers.append(getattr(client, call)(None)))
+                    max_batch=1, on_result=lambda _: answers.append(
+                        getattr(client, call)(None)))
                 with self.refusing(0 if threads else 10 ** 9):
                     push(client, *"abc")
                     if caller == "another close":  # it settles on its own thread
@@ -2193,7 +2213,7 @@ class OnResultTest(Life):
                     until(lambda: not workers())
 
 
-    def test_on_result_may_push_and_raise_on_a_worker_and_comes_once_for_every_push(self):
+    def test_on_result_may_push_and_raise_on_a_worker_and_comes_once_for_each(self):
         for error in (ValueError, SystemExit, KeyboardInterrupt):
             with self.subTest(error.__name__):
                 names, threads = [], set()
@@ -2330,7 +2350,8 @@ class InterruptsTest(Life):
                     self.assertStats(client, accepted=4)
                     gate.set()
                     answers.append(client.flush(TIMEOUT))
-                    self.assertEqual(all(answers[0 if alone else -1:]), status == 200, moment)
+                    self.assertEqual(
+                        all(answers[0 if alone else -1:]), status == 200, moment)
                     self.assertTrue(client.flush(TIMEOUT), moment)
                     self.assertSettled(client, results, moment)
                     self.assertStats(client, delivered=4 * (status == 200))
@@ -2343,7 +2364,8 @@ class InterruptsTest(Life):
         rows = {"the first": (0, good), "one worker is parked": (1, good),
                 "there is no room": (2, good), "it is not valid": (0, ("plan", 7, "u")),
                 "a map": (0, ({"plan": "premium"}, "u"))}
-        for name, error in itertools.product(rows, (Limit, KeyboardInterrupt, SystemExit)):
+        for name, error in itertools.product(
+                rows, (Limit, KeyboardInterrupt, SystemExit)):
             with self.subTest(name=name, error=error.__name__):
                 moment = 1
                 while self.push_interrupted(moment, error, *rows[name]):
@@ -2396,13 +2418,12 @@ class InterruptsTest(Life):
             with self.subTest(name=name, where=where, call=call), self.refusing():
                 calls, results = [], []
                 def act(here):
-                    if here == where:
+                    if here == where and not calls:
                         calls.append(here)
-                        if len(calls) == 1 and handler is None:
+                        if handler is None:
                             raise ValueError
-                        if len(calls) == 1:
-                            signal.signal(signal.SIGINT, handler)
-                            signal.raise_signal(signal.SIGINT)
+                        signal.signal(signal.SIGINT, handler)
+                        signal.raise_signal(signal.SIGINT)
                     return 200
                 client = self.client(
                     transport=lambda *_: act("transport"), max_batch=1,
@@ -2485,16 +2506,16 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
             with self.subTest(finish):
                 self.assertEnds(process)
 
-    def test_a_refused_push_and_a_log_handler_that_pushes_cannot_wait_for_each_other(self):
+    def test_a_refused_push_and_a_log_handler_that_pushes_do_not_deadlock(self):
         """One thread holds the lock of the log handler, and wants ours; the other may
         hold ours, when its signal handler logs."""
         self.assertEnds(self.script(self.SCRIPT + textwrap.dedent("""
             class Pusher(logging.Handler):
                 def emit(self, record):
+                    current.push("k", 7, "u")  # which logs nothing, or it never ends
                     if record.msg == "mine":
                         entered.set()
                         go.wait()
-                        current.push("k", 7, "u")
                         current.push("k", "v", "u")
                         current.flush(0)
                         done.set()
@@ -2518,44 +2539,32 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
                     c.close(10)
             """)))
 
-    def test_pushes_of_finalisers_and_log_handlers_neither_hang_nor_get_lost(self):
-        running = [self.script("""
+    def test_pushes_of_finalisers_neither_hang_nor_get_lost(self):
+        self.assertEnds(self.script("""
             class Garbage:
                 def __del__(self):
                     call("k", "v", "u")
                     c.flush(0.001)
-            class Pusher(logging.Handler):
-                def emit(self, record):
-                    call("k", "v", "u")
-                    records.append(record.name)
             def call(*args):
                 calls.append(c.push(*args))
             signal.alarm(18)
-            vwo_push.LOG_SECONDS, logs = 0, sys.argv[1] == "logs"
-            calls, results, records, gate = [], [], [], threading.Event()
-            c = client(transport=lambda *_: 200 if gate.wait(9) else 0,
-                       max_pending=1 if logs else 100, on_result=results.append)
-            logs and logging.getLogger().addHandler(Pusher())
-            logs or gate.set() or gc.set_threshold(1)
+            calls, results = [], []
+            c = client(transport=ok, max_pending=100, on_result=results.append)
+            getattr(gc, "set_threshold", bool)(1)  # PyPy has none
             for _ in range(300):
                 each = Garbage()
-                each.me = logs or each
+                each.me = each
                 call("k", "v", "u")
                 call("k", 7, "u")
-                logs and logging.getLogger("mine").warning("hello")
-                logs or (c.stats(), c.flush(0))
+                c.stats()
+                c.flush(0)
             each = gc.collect()
-            gate.set()
             c.flush(20)
-            assert not logs or records.count("mine") == 300
-            assert not logs or 500 < records.count("vwo_push") <= 1200, len(records)
             s = totals(c)
             assert s["accepted"] == calls.count(True) == len(results) > 0, s
             assert s["invalid"] + s["dropped"] == calls.count(False) >= 300, s
             assert s["pending"] == 0 and len(calls) > 880, s
-            """, what) for what in ("finalisers", "logs")]
-        for process in running:
-            self.assertEnds(process)
+            """))
 
 
 class RacesTest(Life):
@@ -2580,16 +2589,17 @@ class RacesTest(Life):
         return trace, others
 
     def test_whatever_comes_at_whatever_line_of_a_push_it_is_whole(self):
-        for act in push, lambda client: [client.close(0)]:
-            with self.subTest(closes=act is not push):
+        for act, room in (push, 1), (push, 9), (lambda client: [client.close(0)], 1):
+            with self.subTest(closes=act is not push, room=room):
                 number = 1
-                while self.push_met(number, act):
+                while self.push_met(number, act, room):
                     number += 1
                 self.assertGreater(number, 5)
 
-    def push_met(self, number, act):
+    def push_met(self, number, act, room):
         inner, results, begun, real = [], [], [], threading.Thread.start
-        client, gate = self.held(max_pending=1, max_workers=1, on_result=results.append)
+        client, gate = self.held(
+            max_pending=room, max_workers=1, on_result=results.append)
         trace, others = self.at_line(number, lambda: inner.extend(act(client)))
         with mock.patch.object(threading.Thread, "start", lambda thread: (
                 begun.append(thread.name), real(thread))):
@@ -2599,12 +2609,14 @@ class RacesTest(Life):
             for other in others:
                 other.join(TIMEOUT)
         self.assertLessEqual(begun.count("vwo_push"), 1, number)
-        self.assertLessEqual(client.stats()["pending"], 1, number)
+        self.assertLessEqual(client.stats()["pending"], room, number)
         gate.set()
         if act is push:
             self.assertTrue(client.flush(TIMEOUT), number)
             accepted += sum(inner) + sum(push(client))
             self.assertGreaterEqual(accepted, 2, number)  # there is room again
+        elif others:
+            self.assertStats(client, pending=0)
         client.close(TIMEOUT)
         self.assertStats(client, accepted=accepted, pending=0)
         self.assertEqual(len(results), accepted, number)
@@ -2615,7 +2627,7 @@ class RacesTest(Life):
         acts = {"push": lambda box: push(box[0], "late"),
                 "close": lambda box: box[0].close(0),
                 "flush": lambda box: box[0].flush(0),
-                "drop": lambda box: box.pop()}
+                "drop": lambda box: (box.pop(), PYPY and gc.collect())}
         for name, act in acts.items():
             with self.subTest(name):
                 for number in range(1, 500, 1 if name == "push" else 3):
@@ -2735,7 +2747,8 @@ class ExitTest(Life):
                 assert mine.stats()["pending"] == 0
             ends.append(sure)
             atexit.register(lambda: began.append(time.monotonic()))
-            """, url, textwrap.dedent(source))) for name, (url, source) in scripts.items()]
+            """, url, textwrap.dedent(source)))
+            for name, (url, source) in scripts.items()]
         for name, process in running:
             with self.subTest(name):
                 self.assertEnds(process)
@@ -2778,7 +2791,8 @@ class ExitTest(Life):
             exec(sys.argv[2])
             c = client(timeout=3600.0, exit_timeout=seconds, on_result=on_result)
             push(c, range(3))
-            """, stub.url, textwrap.dedent(source))) for name, (out, source) in rows.items()]
+            """, stub.url, textwrap.dedent(source)))
+            for name, (out, source) in rows.items()]
         for name, out, process in running:
             with self.subTest(name):
                 self.assertEnds(process, out)
@@ -2835,7 +2849,9 @@ def bare_fork():
     return ctypes.PyDLL(None).fork()
 signal.alarm(18)
 """
-    FORKS = ["os.fork"] + ["bare_fork"] * (not PYPY)
+    # Without a GIL a bare fork crashes CPython itself now and then.
+    FORKS = ["os.fork"] + ["bare_fork"] * (
+        not PYPY and getattr(sys, "_is_gil_enabled", lambda: True)())
 
     def fork(self, source, *args):
         return self.script(self.FORK + textwrap.dedent(source), *args,
@@ -2860,8 +2876,16 @@ signal.alarm(18)
                 self.assertEnds(self.fork("""
                     def on_result(result):
                         if not pids:  # the child, too, goes back into the flush
+                            real(threading.Thread(target=hold, daemon=True))
+                            held.wait()
                             pids.append(os.fork() or signal.alarm(15))
-                    pids = []
+                            done.set()
+                    def hold():
+                        with c._sender().lock:
+                            held.set()
+                            done.wait()
+                    pids, held, done = [], threading.Event(), threading.Event()
+                    real = threading.Thread.start
                     if sys.argv[2] == "False":
                         no_threads()
                     c = client(max_workers=1, max_batch=1, on_result=on_result)
@@ -2887,7 +2911,8 @@ signal.alarm(18)
                     quick = time.monotonic() - began < 5
                     push(c, range(100, 105))
                     os.write(1, b"ready")
-                    return quick and empty and c.flush(10) and totals(c)["accepted"] == 5
+                    assert quick and empty and c.flush(10)
+                    return totals(c)["accepted"] == 5
                 pid = child(work, %s)
                 push(c, range(50, 55))
                 assert wait(pid)
@@ -2968,7 +2993,7 @@ signal.alarm(18)
         for _ in range(2):
             client.push("plan", "premium", "u")
             self.assertTrue(client.flush(TIMEOUT))
-        self.assertTrue({"do_handshake", "recv_into", "send"} <= {name for name, _ in held})
+        self.assertLessEqual({"do_handshake", "recv_into", "send"}, {*dict(held)})
         self.assertEqual([name for name, owned in held if not owned], [])
 
     def test_a_fork_waits_until_no_thread_is_inside_openssl_and_a_worker_is_gone(self):
@@ -2977,9 +3002,9 @@ signal.alarm(18)
             library, key = ctypes.CDLL(None), ctypes.c_uint()
             assert not library.pthread_key_create(ctypes.byref(key), library.usleep)
             task, linux = [], os.path.exists("/proc/thread-self")
-            def transport(request, timeout):  # a thread that naps at its very end, 5 ms
+            def transport(request, timeout):  # its thread naps at its very end, 15 ms
                 task.append(linux and "/proc/" + os.readlink("/proc/thread-self"))
-                return library.pthread_setspecific(key, ctypes.c_void_p(5000)) or 200
+                return library.pthread_setspecific(key, ctypes.c_void_p(15000)) or 200
             c = client(transport=transport)
             assert push(c, [0]) and c.close(10)
             assert wait(child(lambda: not (linux and os.path.exists(task[0]))))
@@ -3022,7 +3047,8 @@ signal.alarm(18)
             self.assertEnds(self.fork("""
                 import ssl
                 for number in range(20):
-                    c = client(ssl_context=ssl.create_default_context(cafile=sys.argv[2]))
+                    c = client(ssl_context=ssl.create_default_context(
+                        cafile=sys.argv[2]))
                     push(c, [number])
                     pid = child(lambda: push(c, [100 + number]) and c.flush(10))
                     assert wait(pid), number
@@ -3047,7 +3073,7 @@ signal.alarm(18)
 
 class MultiprocessingTest(Life):
 
-    SCRIPT = """
+    CHILD = """
         import multiprocessing, sys, vwo_push
         def main():
             for number in range(3):
@@ -3068,7 +3094,7 @@ class MultiprocessingTest(Life):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "script.py")
             with open(path, "w") as file:
-                file.write(textwrap.dedent(self.SCRIPT))
+                file.write(textwrap.dedent(self.CHILD))
             for method in multiprocessing.get_all_start_methods():
                 stub = self.stub()
                 process = self.start("-W", "ignore", path, stub.url, method)
