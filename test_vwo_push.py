@@ -2624,7 +2624,7 @@ class RacesTest(Life):
         finally:
             threading.settrace(None)
         names = {results.get(timeout=TIMEOUT).user_id}
-        more = came.wait(0.02)  # or it has parked
+        more = came.wait(0.25)  # or it has parked
         for other in others:
             other.join(TIMEOUT)
         if more and name == "push":
@@ -2633,7 +2633,7 @@ class RacesTest(Life):
         for client in box:
             client.close(TIMEOUT)
             self.assertAddsUp(client)
-        until(lambda: not workers())
+        until(lambda: (gc.collect(), not workers())[1])  # PyPy drops no client sooner
         self.assertTrue(results.empty(), number)
         return more
 
@@ -2999,6 +2999,7 @@ signal.alarm(18)
             assert push(c, [2]) and c.flush(10)
             """))
 
+    @unittest.skipIf(PYPY, "there a second socket of a descriptor makes the first one wait")
     def test_parent_and_child_do_not_share_a_connection(self):
         stub = self.stub()
         self.assertEnds(self.fork("""
@@ -5024,7 +5025,7 @@ class BackfillTest(CommandCase):
         ran = self.finish(child, b"user_id,n\n" + (b"u," + b"x" * 400 + b"\n") * 60000)
         self.assertSummary(ran, 0, 60000, 0, 0, 60000)
         scale = 1 if sys.platform == "darwin" else 1024
-        self.assertLess(int(ran.err) * scale, 20000000)
+        self.assertLess(int(ran.err) * scale, 60_000_000 if PYPY else 20_000_000)
 
     def test_rows_of_one_user_arrive_in_order_through_retries(self):
         self.put("MAX_BACKFILL_PENDING", 4)

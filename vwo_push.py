@@ -181,7 +181,7 @@ def _is_interrupt(error: BaseException) -> bool:
     if not isinstance(error, Exception):
         return True
     codes: list[Any] = []
-    for number in signal.valid_signals():
+    for number in range(1, getattr(signal, "NSIG", 1)):  # WASI knows no signal
         handler: Any = signal.getsignal(number)
         if not callable(handler):  # SIG_DFL is a member of an enum, whose class is called
             continue  # by every look-up in an enum: no error of that is an interrupt
@@ -2325,16 +2325,23 @@ class Client:
 # -- Settings ----------------------------------------------------------------------------
 
 
+def _from_json(text: Any) -> Any:
+    broken, parsed = False, None
+    try:
+        # Without a Byte Order Mark; of bytes, json passes over it.
+        parsed = json.loads(text.lstrip("\ufeff") if type(text) is str else text)
+    except (ValueError, RecursionError):
+        broken = True
+    if broken:  # raised here: the error above holds the text, and with it the key
+        raise ValueError("the settings are not JSON")
+    return parsed
+
+
 def _parsed_settings(settings: Any) -> dict[str, Any]:
     """An official settings file as a dict, its members that matter here checked."""
     _load(network=False)
     if type(settings) in (str, bytes):
-        try:
-            if type(settings) is str:
-                settings = settings.lstrip("\ufeff")  # a Byte Order Mark; json reads bytes
-            settings = json.loads(settings)
-        except (ValueError, RecursionError):
-            raise ValueError("the settings are not JSON") from None
+        settings = _from_json(settings)
     if not _is_mapping(settings):
         raise TypeError("the settings must be a JSON object")
     for member, kinds in (("accountId", (int, str)), ("sdkKey", (str,)),
