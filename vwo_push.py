@@ -1355,6 +1355,11 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
     raise _Failure("http", "HTTP status %d" % status, _is_transient(status), status, wait)
 
 
+def _size(pushes: Sequence[_Push]) -> int:
+    """How many dimensions *pushes* have: each is a time, a user id, and pairs."""
+    return sum(map(len, pushes)) // 2 - len(pushes)
+
+
 def _locked(method: _Method) -> _Method:
     """Have *method* of a sender run under its lock."""
     def locked(self: _Sender, *args: Any) -> Any:
@@ -1438,8 +1443,7 @@ class _Sender:
         pending = list(self.waiting)
         for batch in self.book[2]:
             pending += batch.pushes
-        self.free(self.room(len(self.reserved) - sum(
-            len(push) // 2 - 1 for push in pending)))
+        self.free(self.room(len(self.reserved) - _size(pending)))
 
     def room(self, size: int) -> Iterator[None]:
         """Return an iterator that frees the room of *size* dimensions when it is run. Run
@@ -1449,7 +1453,7 @@ class _Sender:
     def free(self, room: Iterator[None]) -> None:
         try:
             _in_one_step(room)
-        except IndexError:  # is_full took it for a leak, and freed it
+        except IndexError:  # recount took it for a leak, and freed it
             pass
 
     def refuse(self, kind: str, reason: str = "") -> bool:
@@ -1659,8 +1663,7 @@ class _Sender:
         outcomes = batch.outcomes()
         results = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
-        size = sum(map(len, batch.pushes)) // 2 - len(batch.pushes)
-        told = self.claim(batch, me, results, size)
+        told = self.claim(batch, me, results, _size(batch.pushes))
         if told is None:
             return
         try:
