@@ -110,7 +110,7 @@ RESERVED_KEY = "vwo_fs_environment"  # in events it names the environment
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
-MAX_TAKEN = 4  # pushes taken together without batches: a sixth faster than one by one
+MAX_TAKEN = 4  # pushes that a worker takes at a time where max_batch is 1: a sixth faster
 MAX_ANSWER_BYTES = 64 * 1024  # a longer answer costs the connection instead of the time
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
@@ -1203,24 +1203,23 @@ class _Notices:
 
 # -- Sender: pending pushes, workers, retries --------------------------------------------
 #
-# A push waits for no lock; two it only tries. Whoever holds a lock may be made to run a
-# finaliser by the garbage collector, and that may log; another thread may push from inside
-# a log handler, whose lock it holds. If push waited for our lock, the two would wait for
-# each other.
+# A push never waits for a lock of ours. If it did, two threads could wait for each other:
+# one pushes from inside a log handler, and holds the lock of that handler; the other holds
+# our lock, the garbage collector runs a finaliser there, and that one logs.
 #
-# All else changes under the sender's lock (@_locked). It is reentrant, and a signal handler
-# or a finaliser of the thread that holds it may call anything here. So under it there are
-# assignments only, each of which leaves the state whole: never a wait, a socket, a log
-# line, or anybody else's code.
+# All else changes under the sender's lock (@_locked). The lock is reentrant: a signal
+# handler or a finaliser of the thread that holds it may call anything here. So under it
+# there are assignments only, and each leaves the state whole: never a wait, a socket, a
+# log line, or anybody else's code.
 #
-# Pushes are numbered from 0 in the order in which they are taken. So the number of pushes
-# accepted so far is also the number of the next one.
+# Pushes are numbered from 0 in the order in which they are taken: the number of pushes
+# accepted so far is the number of the next one.
 #
 #   state              what it is                                     changed by
 #   -----------------  ---------------------------------------------  -------------------
 #   waiting            accepted, taken by nobody                      accept, take
-#   reserved, leaky    the room that is taken, one for a dimension;   accept, strike,
-#                      it may hold too much                             recount
+#   reserved, leaky    one entry for each pending dimension; leaky:   accept, strike,
+#                      an interrupt may have left too many            recount
 #   book               how many pushes were delivered and how many    take, strike
 #                      failed, and the batches that are taken
 #   batch.owner        the thread that works on it, or None           take, give_back
@@ -1228,12 +1227,12 @@ class _Notices:
 #                      wakes it releases
 #   workers            threads started and not ended                  start, enlist, delist
 #   windows            what flushes wait for                          watch, tell, untell
-#   untold             the end of the last push that was lost and     strike, tell, untell
-#                      that no flush has told; 0: there is none
+#   untold             the number of the last lost push that no       strike, tell, untell
+#                      flush has told, plus 1; 0: there is none
 #   not_before         until then the server wants quiet              keep_quiet
 #   closed             nothing more is accepted                       close, exit, dismiss
-#   swept              nothing more is sent, because of a "closed"    sweep
-#                      or an "exit"
+#   swept              "closed" or "exit" once that forbids to send,  sweep
+#                      else None
 #
 # All times are those of _now.
 
@@ -1312,8 +1311,8 @@ class _Window:
 
     def __init__(self, end: int) -> None:
         self.end = end  # counted in pushes accepted
-        self.lost = False  # one of them is, or one before them that no flush has told
-        self.told = 0  # what untold was, before this flush told it
+        self.lost = False  # was one of them lost, or one before that no flush has told?
+        self.told = 0  # what untold was before this flush told it
         self.wake = _taken_lock()
 
 
@@ -1424,11 +1423,11 @@ class _Sender:
                 self.hire()
         except _NO_MEMORY:  # it is accepted all the same
             pass
-        if self.swept:  # by a close or an exit since we began: nobody would end this push
+        if self.swept:  # meanwhile: nobody might come by again to settle this push
             try:
                 self.waiting.remove(push)
                 return self.refuse(_CLOSED)
-            except ValueError:  # it was taken before, and is settled
+            except ValueError:  # the sweep has settled it
                 pass
         return True
 
@@ -1494,14 +1493,14 @@ class _Sender:
             pass
         finally:
             if worker is not None and worker.ident is None and worker in self.workers:
-                self.workers.remove(worker)  # should it run all the same, see work
+                self.workers.remove(worker)  # if it runs all the same, enlist sees to it
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
     @_locked
     def take(self, me: int, most: int, steal: bool = False) -> _Batch | None:
         """Make this thread the owner of a batch: one that was given back, or else up to
-        *most* of the waiting pushes. *steal*: one that another thread owns is had, too."""
+        *most* of the waiting pushes. With *steal*, also of one that has another owner."""
         delivered, failed, batches = self.book
         if self.swept and not steal:
             return None
@@ -1891,10 +1890,10 @@ class _Sender:
                 return accepted, delivered, failed
 
     def disown(self) -> None:
-        """In a forked child: all of this is the parent's.
+        """In a forked child: leave everything to the parent.
 
-        The fork may have been in a callback, which returns into the midst of this here:
-        it finds no lock taken, and nothing left to do.
+        A callback may have forked. It returns into the methods of this sender, which then
+        find no lock taken and nothing to do.
         """
         self.closed, self.swept = True, "closed"
         self.lock, self.notices = threading.RLock(), _Notices(self.is_barred)
