@@ -1611,6 +1611,11 @@ def workers():
     return [thread for thread in threading.enumerate() if thread.name == "vwo_push"]
 
 
+def gone():
+    """Are there no workers? The client of some can only be collected."""
+    return not workers() or (gc.collect(), False)[1]
+
+
 def push(client, *users):
     """Push something for each of *users*, or for one; return the answers."""
     return [client.push("plan", "premium", user) for user in users or ("u",)]
@@ -1656,8 +1661,7 @@ def no_threads():
         self.addCleanup(self.assertEqual, crashes, [])
         self.patch(threading, "excepthook", lambda args: (
             crashes.append(repr(args.exc_value))))
-        # PyPy drops the client of an earlier test when it likes.
-        self.addCleanup(until, lambda: not workers() or PYPY and gc.collect())
+        self.addCleanup(until, gone)
 
     def patch(self, owner, name, value):
         patch = mock.patch.object(owner, name, value)
@@ -2034,7 +2038,7 @@ class ThreadsTest(Life):
         found = [results.get(timeout=TIMEOUT) for _ in range(99)]
         self.assertEqual({(r.user_id, r.delivered) for r in found},
                          {("u%d" % number, True) for number in range(99)})
-        until(lambda: gc.collect() is None or not left and not workers())
+        until(lambda: (gc.collect(), gone() and not left)[1])
 
     def test_pushes_are_sent_where_no_thread_can_be_had(self):
         for method, finish in itertools.product(
@@ -2051,18 +2055,16 @@ class ThreadsTest(Life):
                 self.assertEqual(threads, [threading.current_thread()] * 5)
 
     def test_what_a_flush_has_no_time_for_is_left_to_the_worker_of_a_later_push(self):
-        gate, results, flushed = threading.Event(), queue.Queue(), []
+        gate, results = threading.Event(), queue.Queue()
         stub = self.stub(lambda handler: gate.wait(TIMEOUT) and hang_up(handler), 200)
         client = self.client(stub, on_result=results.put)
         with self.refusing():
             push(client, "u0")
-            thread = started(lambda: flushed.append(client.flush(0.3)))
+            started(client.flush, 0.3)
             stub.take()  # the flush sends it
         push(client, "u1")  # has a worker, which is parked when the flush gives up
         names = [results.get(timeout=TIMEOUT).user_id for _ in range(2)]  # no flush
         self.assertEqual(names, ["u1", "u0"])
-        thread.join(TIMEOUT)
-        self.assertEqual(flushed, [False])
         gate.set()
 
     def test_attempts_are_bounded_where_every_flush_cuts_one_off(self):
@@ -2369,7 +2371,10 @@ class InterruptsTest(Life):
             results.get(timeout=TIMEOUT)
         self.assertTrue(client.flush(TIMEOUT), moment)
         gate.clear()  # no room was lost, and none was won
-        self.assertEqual(push(client, *"abc"), [True, True, False], moment)
+        before = client.stats()["requests"]
+        self.assertEqual(push(client), [True], moment)
+        until(lambda: client.stats()["requests"] > before)  # the lock is free again
+        self.assertEqual(push(client, *"bc"), [True, False], moment)
         self.assertEqual(len(workers()), 1)
         gate.set()
         self.assertTrue(client.close(TIMEOUT), moment)
@@ -2609,8 +2614,10 @@ class RacesTest(Life):
                 "drop": lambda box: (box.pop(), PYPY and gc.collect())}
         for name, act in acts.items():
             with self.subTest(name):
+                missed = 0
                 for number in range(1, 500, 1 if name == "push" else 3):
-                    if not self.worker_met(number, name, act):
+                    missed = 0 if self.worker_met(number, name, act) else missed + 1
+                    if missed == 3:  # now and then 3.13t does not trace a new thread
                         break
                 self.assertGreater(number, 20)
 
@@ -2634,7 +2641,7 @@ class RacesTest(Life):
         for client in box:
             client.close(TIMEOUT)
             self.assertAddsUp(client)
-        until(lambda: (gc.collect(), not workers())[1])  # PyPy drops no client sooner
+        until(gone)
         self.assertTrue(results.empty(), number)
         return more
 
