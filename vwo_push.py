@@ -62,7 +62,6 @@ __version__ = "2.0.0"
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing costs 5-10 ms
 if TYPE_CHECKING:
-    import calendar
     import email.utils
     import hashlib
     import http.client
@@ -143,7 +142,7 @@ def _load(network: bool) -> None:
     ever inside an import: a fork at that moment would leave the import lock held in the
     child for ever. What the standard library imports by itself is named here too.
     """
-    global calendar, email, hashlib, http, json, math, random, select, signal, socket, ssl
+    global email, hashlib, http, json, math, random, select, signal, socket, ssl
     global urllib, Mapping, _quoted, _escapes
     if "_escapes" in globals() and not network:
         return
@@ -156,7 +155,6 @@ def _load(network: bool) -> None:
     _quoted = json.JSONEncoder().encode
     _escapes = {code: urllib.parse.quote(chr(code), safe="") for code in range(128)}
     if network:
-        import calendar
         import email.utils
         import http.client
         import math
@@ -605,22 +603,29 @@ def _checked_url(base_url: str) -> urllib.parse.SplitResult:
                      "path at most")
 
 
-def _proxy_for(scheme: str, host: str, port: int) -> tuple[str, int, str] | None:
-    """(host, port, Proxy-Authorization) of the proxy that the environment names, if any.
+def _proxy_for(scheme: str, host: str, port: int,
+               ) -> tuple[str, int, dict[str, str]] | None:
+    """(host, port, headers) of the proxy that the environment names, if any.
 
     Only the environment: asking macOS for its proxies crashes a forked child.
     """
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
+    import base64
+    import contextlib
+    import ipaddress
     from urllib import request  # 5 ms, for the few who have a proxy
     library: Any = request  # typeshed does not know these two functions
     proxies = library.getproxies_environment()
     text = proxies.get(scheme)
-    # Blanks part the entries, too, and a block of addresses is one: as curl has it.
-    exempt = proxies.get("no", "").replace(",", " ").split()
-    if (not text or _is_in_block(host, exempt) or library.proxy_bypass_environment(
-            "%s:%d" % (host, port), {"no": ",".join(exempt)})):
+    exempt = proxies.get("no", "").replace(",", " ").split()  # blanks part entries, too
+    if not text or library.proxy_bypass_environment(
+            "%s:%d" % (host, port), {"no": ",".join(exempt)}):
         return None
+    for entry in exempt:
+        with contextlib.suppress(ValueError):  # the host is a name, or the entry is one
+            if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
+                return None
     address: str = text if "://" in text else "http://" + text
     try:
         url = urllib.parse.urlsplit("" if set("#?") & set(address) else address)
@@ -633,24 +638,11 @@ def _proxy_for(scheme: str, host: str, port: int) -> tuple[str, int, str] | None
             "%%23 %%2F %%3F %%40 for # / ? @ in user or password; of an https:// or "
             "socks5:// proxy give the http:// port, or give a transport" % scheme.upper(),
         ) from None
-    login = ""
-    if url.username is not None:
-        import base64
-        pair = "%s:%s" % (url.username, url.password or "")
-        login = "Basic " + base64.b64encode(urllib.parse.unquote_to_bytes(pair)).decode()
-    return proxy, number, login
-
-
-def _is_in_block(host: str, entries: Iterable[str]) -> bool:
-    import ipaddress
-    for entry in entries:
-        try:
-            if "/" in entry and ipaddress.ip_address(host) in ipaddress.ip_network(
-                    entry, strict=False):
-                return True
-        except ValueError:  # the host is a name, or the entry no block
-            pass
-    return False
+    if url.username is None:
+        return proxy, number, {}
+    login = urllib.parse.unquote_to_bytes("%s:%s" % (url.username, url.password or ""))
+    return proxy, number, {
+        "Proxy-Authorization": "Basic " + base64.b64encode(login).decode()}
 
 
 def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
@@ -670,7 +662,11 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         if os.environ.get("SSL_CERT_FILE"):  # OpenSSL passes over one it cannot read
             context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
         context.set_alpn_protocols(["http/1.1"])
-        found = _has_certificates(context)
+        folder = ssl.get_default_verify_paths().capath  # SSL_CERT_DIR, for one
+        try:
+            found = context.cert_store_stats()["x509_ca"] or folder and os.listdir(folder)
+        except NotImplementedError:  # truststore's asks the system when it verifies
+            found = True
     except Exception as error:  # of whatever class: a replaced SSLContext may raise it
         raise ValueError("the certificates that the environment names cannot be used "
                          "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % (
@@ -679,16 +675,6 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         raise ValueError("no CA certificates found: name a file of them in SSL_CERT_FILE, "
                          "or give a transport")
     return context
-
-
-def _has_certificates(context: ssl.SSLContext) -> bool:
-    try:
-        if context.cert_store_stats()["x509_ca"]:
-            return True
-    except NotImplementedError:  # truststore's: it asks the system when it verifies
-        return True
-    folder = os.environ.get("SSL_CERT_DIR") or ssl.get_default_verify_paths().capath
-    return bool(folder and os.path.isdir(folder) and os.listdir(folder))
 
 
 class _Endpoint:
@@ -705,7 +691,8 @@ class _Endpoint:
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path: str = url.path.rstrip("/")
         self.ssl_context: ssl.SSLContext | None = None
-        self.proxy: tuple[str, int, str] | None = None
+        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # of a socket call
+        self.proxy: tuple[str, int, dict[str, str]] | None = None
         # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
         if ssl_context is not None and not callable(
                 getattr(ssl_context, "wrap_socket", None)):
@@ -714,17 +701,12 @@ class _Endpoint:
             self.proxy = _proxy_for(self.scheme, self.host, self.port)
             if self.scheme == "https":
                 self.ssl_context = _tls_context(ssl_context)
+                self.not_yet += ssl.SSLWantReadError, ssl.SSLWantWriteError
 
 
-def _ready(sock: Any, reading: bool, writing: bool, seconds: float) -> bool:
-    """Wait until *sock* can be read or written without blocking."""
-    if hasattr(select, "poll"):  # select fails from descriptor 1024 on
-        poll = select.poll()
-        poll.register(sock, reading * select.POLLIN | writing * select.POLLOUT)
-        return bool(poll.poll(seconds * 1000))
-    reads, writes = [sock] if reading else [], [sock] if writing else []
-    # Windows reports a failed connect in the third list only.
-    return any(select.select(reads, writes, writes, seconds))
+def _head(start: str, headers: dict[str, str]) -> bytes:
+    lines = ["%s: %s\r\n" % header for header in headers.items()]
+    return ("%s HTTP/1.1\r\n%s\r\n" % (start, "".join(lines))).encode("ascii")
 
 
 class _Buffer(io.BufferedReader):
@@ -734,10 +716,13 @@ class _Buffer(io.BufferedReader):
 
 
 class _Stream(io.RawIOBase):
-    """The bytes of one answer, without a buffer."""
+    """The bytes of one answer, and what HTTPResponse takes for the socket."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
+
+    def makefile(self, mode: str) -> _Buffer:
+        return _Buffer(self, 8192)  # the default is 16 times that on 3.15
 
     def readable(self) -> bool:
         return True
@@ -756,12 +741,10 @@ class _Connection:
 
     def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
         self.stage = ""  # what it is doing: "proxy", "name", "connection", "tls", "answer"
-        self._endpoint = endpoint
-        self._gate = gate  # see _Process
+        self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
         self._best: Any = None  # the address that answered last
         self._response: http.client.HTTPResponse | None = None
-        self._file: Any = None  # what HTTPResponse reads the answer from
         self._early: bytes | None = None  # what came before all of the request was sent
         self._heard = self._ended = False  # a byte of the answer, its end has come
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
@@ -774,24 +757,24 @@ class _Connection:
 
         Raises `_Failure`. The body is left to `tidy`.
         """
-        self._seconds, self._seen = seconds, _now()
+        self._seconds, self._seen, self._heard = seconds, _now(), False
         self._end = self._seen + seconds
-        if self._sock is not None:
-            self._drop_if_stale()
         while True:
             reused = self._sock is not None
             try:
-                if not reused:
+                if reused:
+                    self._check_kept()
+                else:
                     self._open()
                 return self._send_and_receive(request)
             except BaseException as error:
                 self.close()  # an interrupt leaves half a request behind, too
                 if _is_interrupt(error) or not isinstance(error, Exception):
                     raise
-                # The server closed a kept connection at the moment we used it again.
-                # Allowed only as long as no byte of an answer has come.
+                # The server may close a kept connection at the moment we use it again.
+                # Only as long as no byte of an answer has come is it safe to resend.
                 if reused and not self._heard and not self._shut and isinstance(
-                        error, (OSError, http.client.HTTPException)):
+                        error, (OSError, ValueError)):
                     continue
                 raise self._failure(error) from None
 
@@ -810,8 +793,7 @@ class _Connection:
                 raise
 
     def close(self) -> None:
-        sock, self._sock = self._sock, None
-        self._response = self._file = None
+        sock, self._sock, self._response = self._sock, None, None
         if sock is not None:
             sock.close()
 
@@ -843,10 +825,6 @@ class _Connection:
         except (AttributeError, OSError):
             pass
 
-    def makefile(self, mode: str) -> Any:
-        """What HTTPResponse asks its socket for."""
-        return self._file
-
     def receive(self, buffer: Any) -> int:
         if self._early:
             part, self._early = self._early[:len(buffer)], self._early[len(buffer):]
@@ -861,51 +839,52 @@ class _Connection:
 
     # Waiting.
 
-    def _left(self) -> float:
+    def _left(self, asleep: float = 0.0) -> float:
         """Seconds that are left of the attempt, however the server drips.
 
-        Waits are cut into slices, so a look that comes far later than the one before
-        means that the process was frozen, and that is not the server's fault.
+        Nobody waits longer than FROZEN_SECONDS, or *asleep*, between two looks. So a look
+        that comes far later means that the process was frozen: not the server's fault.
         """
         now = _now()
         gap, self._seen = now - self._seen, now
-        if gap > 2 * FROZEN_SECONDS:
+        if gap > asleep + 2 * FROZEN_SECONDS:
             self._end += gap
         return self._end - now
 
-    def _wait(self, reading: bool, writing: bool, most: float = float("inf")) -> bool:
-        """Wait until the socket is ready, or *most* seconds are over (False), or raise
+    def _wait(self, writing: bool) -> None:
+        """Wait until the socket can be read, or if *writing*, be written, or raise
         `_TimedOut`. After the end it is looked at once more: the answer may be there."""
-        until = _now() + most
         while True:
             left = self._left()
-            rest = until - self._seen
-            seconds = max(0.0, min(left, rest, FROZEN_SECONDS))
-            if _ready(self._sock, reading, writing, seconds):
-                return True
+            seconds = max(0.0, min(left, FROZEN_SECONDS))
+            if hasattr(select, "poll"):  # select fails from descriptor 1024 on
+                poll = select.poll()
+                poll.register(self._sock, select.POLLIN | writing * select.POLLOUT)
+                ready = bool(poll.poll(seconds * 1000))
+            else:
+                both = [self._sock]
+                ready = any(select.select(both, both * writing, (), seconds))
+            if ready:
+                return
             if left <= 0:
                 raise _TimedOut
-            if rest <= 0:
-                return False
 
     def _try(self, call: Callable[..., Any], *args: Any) -> Any:
         """Make one non-blocking socket call; None where it would have to wait."""
-        plain = self._endpoint.ssl_context is None
         try:
-            return call(*args) if plain else _under(self._gate, call, *args)
-        except OSError as error:
-            if isinstance(error, BlockingIOError) or not plain and isinstance(
-                    error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
-                return None
-            raise
+            if self._endpoint.ssl_context is None:
+                return call(*args)
+            return _under(self._gate, call, *args)
+        except self._endpoint.not_yet:
+            return None
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
         """Make one call that reads, waiting as often as it asks for that."""
-        while True:
+        result = self._try(call, *args)
+        while result is None:
+            self._wait(writing=False)
             result = self._try(call, *args)
-            if result is not None:
-                return result
-            self._wait(True, False)
+        return result
 
     # Opening.
 
@@ -925,11 +904,8 @@ class _Connection:
             self._sock = _under(self._gate, partial(
                 context.wrap_socket, self._sock, server_hostname=endpoint.host.rstrip("."),
                 do_handshake_on_connect=False))
-            self._call(self._handshake)
-
-    def _handshake(self) -> bool:
-        self._sock.do_handshake()
-        return True  # do_handshake returns None, which means "wait" to _call
+            # do_handshake returns None, which means "not yet" to _call.
+            self._call(lambda: self._sock.do_handshake() or True)
 
     def _connect(self, host: str, port: int) -> None:
         """Connect to the first address of *host* that answers, beginning with the one that
@@ -943,52 +919,37 @@ class _Connection:
         if self.stage == "name":
             self.stage = "connection"
         failure = 0, "no address"
-        brief = len(addresses) if len(addresses) > 1 else 0  # so many tries
-        while addresses and not self._shut:
-            family, kind, protocol, _, address = addresses.pop(0)
-            brief -= 1
-            most = self._left() / (len(addresses) + 1)
-            if brief >= 0:
-                most = min(most, NEXT_ADDRESS_SECONDS)
+        brief = NEXT_ADDRESS_SECONDS if len(addresses) > 1 else float("inf")
+        tries = [(brief, *address) for address in addresses]
+        while tries and not self._shut:
+            limit, family, kind, protocol, _, address = tries.pop(0)
+            most = max(0.01, min(limit, self._left() / (len(tries) + 1)))
             try:
-                if self._try_address(socket.socket(family, kind, protocol), address, most):
-                    self._best = address
-                    return
-                addresses.append((family, kind, protocol, "", address))
+                self._sock = sock = socket.socket(family, kind, protocol)  # for `shut`, too
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(most)
+                sock.connect(address)
+                sock.settimeout(0.0)
+                self._best = address
             except OSError as error:
+                self.close()
                 if _is_interrupt(error):
                     raise
-                failure = (0, type(error).__name__) if error.errno is None else (
-                    error.errno, error.strerror or "")
-            self.close()
+                if isinstance(error, socket.timeout):
+                    tries.append((float("inf"), family, kind, protocol, "", address))
+                else:
+                    failure = error.errno or 0, error.strerror or type(error).__name__
+            left = self._left(most)
+            if self._sock is not None:
+                return
+            if left <= 0:
+                raise _TimedOut
         raise OSError(*failure)
 
-    def _try_address(self, sock: Any, address: Any, most: float) -> bool:
-        """Wait at most that many seconds. False: no answer."""
-        self._sock = sock  # known to `shut` before it connects
-        # PySocks talks to its proxy within connect, and cannot do so without waiting.
-        sock.settimeout(max(0.01, most) if hasattr(sock, "set_proxy") else 0.0)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            sock.connect(address)
-        except BlockingIOError:
-            pass
-        sock.settimeout(0.0)
-        if not self._wait(False, True, most):
-            return False
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:  # Windows has the words for its numbers in errorTab
-            words = getattr(socket, "errorTab", {})
-            raise OSError(code, words.get(code) or os.strerror(code))
-        return True
-
-    def _tunnel(self, login: str) -> None:
+    def _tunnel(self, headers: dict[str, str]) -> None:
         """Ask the proxy for a connection to the server."""
         target = "%s:%d" % (self._endpoint.literal, self._endpoint.port)
-        lines = ["CONNECT %s HTTP/1.1" % target, "Host: " + target]
-        if login:
-            lines.append("Proxy-Authorization: " + login)
-        self._send_all(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
+        self._send_all(_head("CONNECT " + target, {"Host": target, **headers}))
         status = self._receive("CONNECT").status
         if not 200 <= status < 300:
             raise _Failure("proxy", "HTTP status %d from the proxy" % status,
@@ -997,7 +958,7 @@ class _Connection:
     # Sending and receiving.
 
     def _send_and_receive(self, request: Request) -> http.client.HTTPResponse:
-        self.stage, self._heard = "answer", False
+        self.stage = "answer"
         try:
             self._send_all(self._serialised(request))
         except OSError as error:  # of whatever kind; over TLS that depends on the Python
@@ -1009,19 +970,15 @@ class _Connection:
         return answer
 
     def _serialised(self, request: Request) -> bytes:
-        endpoint = self._endpoint
-        target = request.url
-        lines = ["Host: " + endpoint.authority]
-        lines += ["%s: %s" % header for header in request.headers.items()]
-        if endpoint.proxy is None or endpoint.scheme == "https":
+        endpoint, target, body = self._endpoint, request.url, request.body
+        headers = {"Host": endpoint.authority, **request.headers}
+        if endpoint.proxy is not None and endpoint.scheme == "http":
+            headers.update(endpoint.proxy[2])
+        else:
             target = target[len(endpoint.origin):]
-        elif endpoint.proxy[2]:
-            lines.append("Proxy-Authorization: " + endpoint.proxy[2])
-        body = request.body or b""
-        if request.body is not None:
-            lines.append("Content-Length: %d" % len(body))
-        return ("%s %s HTTP/1.1\r\n%s\r\n\r\n" % (
-            request.method, target, "\r\n".join(lines))).encode("ascii") + body
+        if body is not None:
+            headers["Content-Length"] = str(len(body))
+        return _head("%s %s" % (request.method, target), headers) + (body or b"")
 
     def _send_all(self, data: bytes) -> None:
         """Send *data*, or as much of it as the server takes before it answers: one that
@@ -1031,7 +988,7 @@ class _Connection:
             view = view[self._try(self._sock.send, view) or 0:]
             if not view:
                 return
-            self._wait(True, True)
+            self._wait(writing=True)
             more: bytes | None = self._try(self._sock.recv, 1024)
             if more is not None:
                 self._early = early = (self._early or b"") + more
@@ -1041,35 +998,28 @@ class _Connection:
                     return
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
-        self._file = _Buffer(_Stream(self), 8192)  # the default is 16 times that on 3.15
         self._ended = False
-        this: Any = self  # quacks like the socket that HTTPResponse asks for
-        while True:
-            answer = http.client.HTTPResponse(this, method=method)
+        stream: Any = _Stream(self)
+        answer = http.client.HTTPResponse(stream, method=method)
+        answer.begin()
+        while answer.status < 200 and not self._ended:
+            passed: Any = answer  # begins again: by itself it passes over 100, not 103
+            passed.headers = None
             answer.begin()
-            if self._ended:  # http.client takes that for the end of the head
-                raise _Failure("proxy" if self.stage == "proxy" else "response",
-                               "the answer ended within its head")
-            if answer.status >= 200:
-                return answer  # http.client passes over 100 only, not over 103
-            # HTTPResponse closes its file when it is collected, and the next answer is
-            # read from the same file.
-            passed: Any = answer
-            passed.fp = None
+        if self._ended:  # http.client takes that for the end of the head
+            raise _Failure("proxy" if self.stage == "proxy" else "response",
+                           "the answer ended within its head")
+        return answer
 
-    def _drop_if_stale(self) -> None:
-        """A NAT forgets silently, and a thawed Lambda finds its connections closed."""
+    def _check_kept(self) -> None:
+        """Raise an OSError where a kept connection cannot be used again. A NAT forgets
+        silently, and a thawed Lambda finds its connections closed."""
         wall, mono = self._used
         idle = max(time.time() - wall, self._seen - mono)  # a frozen clock may stand still
-        try:
-            # Bytes that nobody asked for would be taken for the next answer. What TLS
-            # itself has to say, session tickets for one, is passed over by recv.
-            if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
-                self.close()
-        except (OSError, ValueError) as error:
-            self.close()
-            if _is_interrupt(error):
-                raise
+        # Bytes that nobody asked for would be taken for the next answer. What TLS itself
+        # has to say, session tickets for one, is passed over by recv.
+        if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
+            raise ConnectionError
 
     def _failure(self, error: Exception) -> _Failure:
         """*error* as a `_Failure`, with a detail that holds nothing private."""
@@ -1079,25 +1029,26 @@ class _Connection:
             return _Failure("timeout", "no %s within %g s" % ({
                 "proxy": "answer from the proxy", "answer": "answer",
                 "tls": "TLS handshake"}.get(self.stage, "connection"), self._seconds))
-        kind = "proxy" if self.stage == "proxy" else (
-            "connection" if isinstance(error, OSError) else "response")
-        if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
+        closed: tuple[type[OSError], ...] = (http.client.RemoteDisconnected,)
+        if self._endpoint.ssl_context is not None:
+            closed += ssl.SSLEOFError, ssl.SSLZeroReturnError
             if isinstance(error, ssl.SSLCertVerificationError):
                 return _Failure("tls", getattr(error, "verify_message", "")
                                 or "the certificate cannot be verified", retry=False)
-            if not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            if isinstance(error, ssl.SSLError) and not isinstance(error, closed):
                 return _Failure("tls", (error.reason or type(error).__name__).replace(
                     "_", " ").lower())
-            error = http.client.RemoteDisconnected("")
-        if isinstance(error, http.client.RemoteDisconnected):
-            return _Failure(kind, "the server closed the connection without an answer")
-        if isinstance(error, http.client.HTTPException):
-            return _Failure(kind, "the answer is not HTTP" + (
-                " but TLS: base_url must be https://" if "\x15\x03" in str(error) else ""))
-        if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        kind = "connection" if isinstance(error, OSError) else "response"
+        detail = type(error).__name__
+        if isinstance(error, closed):
+            detail = "the server closed the connection without an answer"
+        elif isinstance(error, http.client.HTTPException):
+            detail = "the answer is not HTTP" + (
+                " but TLS: base_url must be https://" if "\x15\x03" in str(error) else "")
+        elif isinstance(error, OSError) and error.errno is not None and error.strerror:
             number = "[Errno %d] " % error.errno if error.errno else ""
-            return _Failure(kind, number + error.strerror)
-        return _Failure(kind, type(error).__name__)
+            detail = number + error.strerror
+        return _Failure("proxy" if self.stage == "proxy" else kind, detail)
 
 
 def _is_odd(answer: http.client.HTTPResponse) -> bool:
@@ -1122,12 +1073,10 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
             longest = max(float(part) for part in text.split(","))
             seconds = float(math.ceil(min(longest, MAX_RETRY_AFTER_SECONDS)))
         else:
-            date = email.utils.parsedate_tz(text)
-            if date is None:
-                return 0.0
-            # Without a zone it is GMT. Not datetime: Windows refuses years it dislikes.
-            seconds = calendar.timegm(date[:9]) - (date[9] or 0) - time.time()
-    except (TypeError, ValueError, IndexError, OverflowError):
+            date: Any = email.utils.parsedate_tz(text)  # without a zone it is GMT
+            # Not datetime: Windows refuses years it dislikes.
+            seconds = email.utils.mktime_tz((*date[:9], date[9] or 0)) - time.time()
+    except (TypeError, ValueError, IndexError, OverflowError):  # None, for no date
         return 0.0
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
