@@ -333,34 +333,32 @@ def _checked_value(value: Any, fme: bool) -> Any:
     return value
 
 
-def _map_items(dimensions: Any) -> list[tuple[Any, Any]]:
+def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
+           ) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Return the user id and the (key, value) pairs of a push, in any of its forms."""
+    given = dict(zip(_ORDER, args), **kwargs)
+    key, value, user_id = [given.get(name, _MISSING) for name in _ORDER]
+    dimensions = given.get("custom_dimension_map")
+    if dimensions is not None:
+        if any(each is not None and each is not _MISSING for each in (key, value)):
+            raise _Invalid(_FORMS)
+    elif user_id is _MISSING and _is_mapping(value) and not _is_mapping(key):
+        raise _Invalid("the map comes first, then user_id: push(map, user_id)")
+    elif _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
+                              and not issubclass(type(key), str)):
+        # push(map, user_id). Of two arguments, a first one that is no str is meant as map.
+        if value is not _MISSING and user_id is not _MISSING:
+            raise _Invalid(_FORMS)
+        dimensions, user_id = key, user_id if value is _MISSING else value
+    else:
+        return user_id, [(key, value)]
     if not _is_mapping(dimensions):
         raise _Invalid("custom_dimension_map must be a mapping", type(dimensions).__name__)
     items = list(dict(dimensions).items())
     if not items:
         raise _Invalid("custom_dimension_map must not be empty")
-    return items
+    return user_id, items
 
-
-def _items(custom_dimension_key: Any = _MISSING, custom_dimension_value: Any = _MISSING,
-           user_id: Any = _MISSING, *, custom_dimension_map: Any = None,
-           ) -> tuple[Any, list[tuple[Any, Any]]]:
-    """Return the user id and the (key, value) pairs of the arguments of a push."""
-    key, value = custom_dimension_key, custom_dimension_value
-    if custom_dimension_map is not None:
-        if any(each is not None and each is not _MISSING for each in (key, value)):
-            raise _Invalid(_FORMS)
-        return user_id, _map_items(custom_dimension_map)
-    if user_id is _MISSING and _is_mapping(value) and not _is_mapping(key):
-        raise _Invalid("the map comes first, then user_id: push(map, user_id)")
-    # push(map, user_id): the user id comes as the second argument, or by its name. With
-    # two arguments, what is no str is meant as the map.
-    if _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
-                            and not issubclass(type(key), str)):
-        if value is not _MISSING and user_id is not _MISSING:
-            raise _Invalid(_FORMS)
-        return user_id if value is _MISSING else value, _map_items(key)
-    return user_id, [(key, value)]
 
 def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push:
     """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
@@ -370,7 +368,7 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push
     if len(args) > 3 or not {*kwargs} <= _NAMES - {*_ORDER[:len(args)]}:
         raise _Invalid(_FORMS)
     try:
-        user_id, items = _items(*args, **kwargs)
+        user_id, items = _items(args, kwargs)
         checked = [_checked_text("user_id", user_id, None)]
         for key, value in items:
             key = _checked_text("custom_dimension_key", key, MAX_TEXT_CHARS)
@@ -409,9 +407,8 @@ def _nonce(source: random.Random) -> str:
     return "%.16f" % source.random()
 
 
-def _url(base_url: str, path: str, query: Sequence[tuple[str, object]]) -> str:
-    return "%s%s?%s" % (base_url, path, urllib.parse.urlencode(
-        query, quote_via=urllib.parse.quote))  # %20 for a space, never +
+def _query(*pairs: tuple[str, object]) -> str:
+    return urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)  # %20, never +
 
 
 def _headers(**more: str) -> dict[str, str]:
@@ -441,48 +438,41 @@ def _tags(key: str, value: str) -> str:
 
 
 def _prepare(config: _Config) -> None:
-    """Write once what all requests have in common, as templates and URLs.
+    """Write once what all requests have in common: what comes before and after the rest.
 
     Encoding it each time is a fifth of the cost of a GET, and most of that of an event.
     And urllib.parse.quote has a lock on PyPy: a fork must not find a worker within it.
     """
-    def constant(text: str) -> str:
-        return text.replace("%", "%%")
-
-    base, account = config.base_url, ("a", config.account_id)
-    env, sdk = ("env", config.sdk_key), (("sdk", SDK_NAME), ("sdk-v", __version__))
+    base, fme = config.base_url, config.fme
+    account, env = ("a", config.account_id), ("env", config.sdk_key)
+    sdk = ("sdk", SDK_NAME), ("sdk-v", __version__)
     sn = ("sn", SDK_NAME), ("sv", __version__)
     config.namespace = _namespace(config.account_id)
-    head, _, tail = _url(base, "/server-side/push", [
-        ("account_id", config.account_id), env, ("ap", "server"), *sdk, ("tags", ""),
-    ]).partition("&env=")
-    config.get_url = "%s&u=%%s&sId=%%d&random=%%s&env=%s%%s" % (
-        constant(head), constant(tail))
-    config.event_url = constant(_url(base, "/events/t", [
-        ("en", "vwo_syncVisitorProp"), account, *(() if config.fme else (env,)),
-        ("eTime", ""), ("random", ""), ("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
-        *((*sn, env) if config.fme else ()),
-    ])).replace("&eTime=&random=", "&eTime=%d&random=%s")
-    config.batch_url = _url(base, "/server-side/batch-events-v2", [
-        account, env, *sn]) if config.fme else _url(base, "/server-side/batch-events", [
-            account, *sdk, env])
-    environment = "%s: %s" % (_quoted(RESERVED_KEY), _quoted(config.sdk_key))
-    properties = _quoted({
+    config.get_url = (
+        base + "/server-side/push?" + _query(("account_id", config.account_id)),
+        "&" + _query(env, ("ap", "server"), *sdk, ("tags", "")))
+    config.event_url = (
+        base + "/events/t?" + _query(
+            ("en", "vwo_syncVisitorProp"), account, *(() if fme else (env,))),
+        "&" + _query(("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
+                     *((*sn, env) if fme else ())))
+    config.batch_url = base + (
+        "/server-side/batch-events-v2?" + _query(account, env, *sn) if fme else
+        "/server-side/batch-events?" + _query(account, *sdk, env))
+    environment = {RESERVED_KEY: config.sdk_key}
+    config.environment = _quoted(environment)[:-1]
+    config.properties = _quoted({
         "vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
-        "vwo_envKey": config.sdk_key, "isCustomEvent": True})
-    if config.fme:
-        properties = "%s, %s}" % (properties[:-1], environment)
-    config.event = (
-        '{"d": {"msgId": "%%s-%%d", "visId": "%%s", "sessionId": %%d, "event": '
-        '{"props": %s, "name": "vwo_syncVisitorProp", "time": %%d}, '
-        '"visitor": {"props": {%s%%s}}}}' % (constant(properties), constant(environment)))
+        "vwo_envKey": config.sdk_key, "isCustomEvent": True,
+        **(environment if fme else {})})
 
 
 def _get_url(config: _Config, push: _Push, at: int, nonce: str) -> str:
     """The URL for the dimension whose key is push[at]."""
-    template: str = config.get_url
-    return template % (_visitor(config, push[1]), push[0], nonce,
-                       _tags(push[at], push[at + 1]).translate(_escapes))
+    head, tail = config.get_url
+    return "%s&u=%s&sId=%d&random=%s%s%s" % (
+        head, _visitor(config, push[1]), push[0], nonce, tail,
+        _tags(push[at], push[at + 1]).translate(_escapes))
 
 
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
@@ -495,14 +485,17 @@ def _event(config: _Config, push: _Push) -> str:
     visitor, milliseconds = _visitor(config, push[1]), int(push[0] * 1000)
     properties = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
                           for at in range(2, len(push), 2)])
-    template: str = config.event
-    return template % (visitor, milliseconds, visitor, push[0], milliseconds, properties)
+    return ('{"d": {"msgId": "%s-%d", "visId": "%s", "sessionId": %d, "event": {"props": '
+            '%s, "name": "vwo_syncVisitorProp", "time": %d}, "visitor": {"props": %s%s}}}}'
+            % (visitor, milliseconds, visitor, push[0], config.properties, milliseconds,
+               config.environment, properties))
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
     """One push: POST /events/t."""
-    return Request("POST", config.event_url % (int(push[0] * 1000), nonce),
-                   _headers(**{"Content-Type": "application/json"}),
+    head, tail = config.event_url
+    url = "%s&eTime=%d&random=%s%s" % (head, int(push[0] * 1000), nonce, tail)
+    return Request("POST", url, _headers(**{"Content-Type": "application/json"}),
                    _event(config, push).encode())
 
 
@@ -2120,12 +2113,13 @@ class Client:
         file with features is that of an FME account. *options* are those of `Client`, and
         win. Raises `TypeError` or `ValueError` that names the member.
         """
-        members = _parsed_settings(settings)
-        found = dict(_from_settings(members), **options)
+        found = _from_settings(settings)
+        web_visitors = found.pop("web_visitors")
+        found.update(options)
         if found["fme"] is True and "event_arch" not in options:
             found["event_arch"] = False  # a member of FullStack's
         client = cls(**found)
-        client._config.web_visitors &= members.get("isWebConnectivityEnabled", True)
+        client._config.web_visitors &= web_visitors
         return client
 
     if TYPE_CHECKING:
@@ -2277,85 +2271,78 @@ class Client:
 # -- Settings ----------------------------------------------------------------------------
 
 
-def _from_json(text: Any) -> Any:
-    broken, parsed = False, None
+def _parsed(text: Any) -> Any:
+    """JSON text as an object; _MISSING where it is none. Raises nothing: an error would
+    hold the text, and with it the key."""
     try:
         # Without a Byte Order Mark; of bytes, json passes over it.
-        parsed = json.loads(text.lstrip("\ufeff") if type(text) is str else text)
+        return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
     except (ValueError, RecursionError):
-        broken = True
-    if broken:  # raised here: the error above holds the text, and with it the key
-        raise ValueError("the settings are not JSON")
-    return parsed
-
-
-def _parsed_settings(settings: Any) -> dict[str, Any]:
-    """An official settings file as a dict, its members that matter here checked."""
-    _load(network=False)
-    if type(settings) in (str, bytes):
-        settings = _from_json(settings)
-    if not _is_mapping(settings):
-        raise TypeError("the settings must be a JSON object")
-    for member, kinds in (("accountId", (int, str)), ("sdkKey", (str,)),
-                          ("collectionPrefix", (str, type(None))),
-                          ("isEventArchEnabled", (bool,)),
-                          ("isWebConnectivityEnabled", (bool,))):
-        missing = member not in settings
-        if missing and member in ("accountId", "sdkKey"):
-            raise ValueError("the settings have no " + member)
-        if not missing and type(settings[member]) not in kinds:
-            raise TypeError("%s in the settings must be %s" % (
-                member, " or ".join(kind.__name__ for kind in kinds)))
-    return dict(settings)
+        return _MISSING
 
 
 def _from_settings(settings: Any) -> dict[str, Any]:
-    """The arguments of `Client` that an official settings file holds."""
-    members = _parsed_settings(settings)
-    return {
-        "account_id": members["accountId"],
-        "sdk_key": members["sdkKey"],
-        "collection_prefix": members.get("collectionPrefix"),
-        "event_arch": members.get("isEventArchEnabled", False),
-        "fme": "features" in members,
-    }
+    """The options that an official settings file, a dict or its JSON text, asks for: those
+    of `Client`, and web_visitors."""
+    _load(network=False)
+    if type(settings) in (str, bytes):
+        settings = _parsed(settings)
+        if settings is _MISSING:
+            raise ValueError("the settings are not JSON")
+    if not _is_mapping(settings):
+        raise TypeError("the settings must be a JSON object")
+    options: dict[str, Any] = {"fme": "features" in settings}
+    kinds: tuple[type, ...]
+    for member, option, kinds, default in (
+            ("accountId", "account_id", (int, str), _MISSING),
+            ("sdkKey", "sdk_key", (str,), _MISSING),
+            ("collectionPrefix", "collection_prefix", (str, type(None)), None),
+            ("isEventArchEnabled", "event_arch", (bool,), False),
+            ("isWebConnectivityEnabled", "web_visitors", (bool,), True)):
+        options[option] = value = settings.get(member, default)
+        if value is _MISSING:
+            raise ValueError("the settings have no " + member)
+        if type(value) not in kinds:
+            raise TypeError("%s in the settings must be %s" % (
+                member, " or ".join(kind.__name__ for kind in kinds)))
+    return options
 
 
 def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
                       fme: bool) -> Request:
-    query = [("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
-             ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1")]
-    query += ([("sn", SDK_NAME), ("sv", __version__), ("s", "prod")] if fme else
-              [("sdk", SDK_NAME), ("sdk-v", __version__)])
-    path = "/server-side/v2-settings" if fme else "/server-side/settings"
-    return Request("GET", _url(endpoint.origin + endpoint.path, path, query), _headers(),
-                   None)
+    query = _query(
+        ("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
+        ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
+        *((("sn", SDK_NAME), ("sv", __version__), ("s", "prod")) if fme else
+          (("sdk", SDK_NAME), ("sdk-v", __version__))))
+    return Request("GET", "%s%s/server-side/%s?%s" % (
+        endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query),
+        _headers(), None)
 
 
 def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
     """The settings in the answer. Raises as `fetch_settings` does."""
+    body, why = b"", "the answer was cut off"
     try:
         answer = connection.exchange(request, seconds)
-        status = answer.status
-        body = answer.read(MAX_SETTINGS_BYTES + 1) if 200 <= status < 300 else b""
-        if body and answer.length and len(body) <= MAX_SETTINGS_BYTES:
-            raise EOFError  # read(number) does not say so
+        if 200 <= answer.status < 300:
+            body = answer.read(MAX_SETTINGS_BYTES + 1)
+            if not answer.length or len(body) > MAX_SETTINGS_BYTES:
+                why = ""  # read(number) does not raise for an answer that was cut off
+        else:
+            why = "HTTP status %d" % answer.status
     except _Failure as failure:
-        raise ConnectionError("VWO's settings: %s" % failure) from None
+        why = str(failure)
     except Exception as error:
         if _is_interrupt(error):
             raise
-        raise ConnectionError("VWO's settings: the answer was cut off") from None
     finally:
         connection.close()
-    if not 200 <= status < 300:
-        raise ConnectionError("VWO's settings: HTTP status %d" % status)
+    if why:
+        raise ConnectionError("VWO's settings: " + why)
     if len(body) > MAX_SETTINGS_BYTES:
         raise ValueError("VWO's settings are longer than 8 MiB")
-    try:
-        settings: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        settings = None
+    settings = _parsed(body)
     if not _is_mapping(settings):
         raise ValueError("VWO's settings are not a JSON object")
     return dict(settings)
