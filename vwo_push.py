@@ -27,18 +27,10 @@ is killed, or when the time for its exit is over, are gone: call `flush` before 
 handler returns. In rare cases a push arrives twice. Only one worker (``max_workers=1``)
 keeps the order of pushes.
 
-How the file is laid out, and the way of one push through it::
-
-    laws         limits, the clock, the imports, and what an interrupt is
-    validation   what `push` accepts
-    wire         what is sent, byte by byte
-    edge         one kept-alive HTTP connection, owned by one thread
-    notices      what goes to the log, and how seldom
-    sender       pending pushes, workers, retries: the state, and its lock
-    process      what all clients share; fork and exit
-    Client       the public face
-    settings     the official settings file
-    input files, command line
+The rooms of this file: laws (limits, the clock, imports, interrupts), validation, wire
+(what is sent, byte by byte), edge (a kept-alive connection), notices (the log), sender
+(pending pushes, workers, retries: the state, and its lock), process (fork and exit),
+Client, settings, input files, command line. The way of one push through them::
 
     push -> validate -> accept || a worker takes -> wire builds -> edge sends -> settle
 """
@@ -86,17 +78,17 @@ if TYPE_CHECKING:
     _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
     # How a request ended: status, error, detail, attempts; of a PushResult.
     _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
-    _PushResult = NamedTuple("_PushResult", [
-        ("user_id", str), ("dimensions", dict[str, _Value]), ("delivered", bool),
-        ("status", Optional[int]), ("error", Optional[str]), ("attempts", int),
-        ("detail", Optional[str])])
-    _Request = NamedTuple("_Request", [
-        ("method", str), ("url", str), ("headers", dict[str, str]),
-        ("body", Optional[bytes])])
 else:
-    _PushResult = namedtuple(
-        "_PushResult", "user_id dimensions delivered status error attempts detail")
-    _Request = namedtuple("_Request", "method url headers body")
+    def NamedTuple(name, fields):
+        return namedtuple(name, [field for field, _ in fields])
+
+_PushResult = NamedTuple("_PushResult", [
+    ("user_id", str), ("dimensions", "dict[str, _Value]"), ("delivered", bool),
+    ("status", "Optional[int]"), ("error", "Optional[str]"), ("attempts", int),
+    ("detail", "Optional[str]")])
+_Request = NamedTuple("_Request", [
+    ("method", str), ("url", str), ("headers", "dict[str, str]"),
+    ("body", "Optional[bytes]")])
 
 
 # -- Laws: limits and defaults -----------------------------------------------------------
@@ -578,24 +570,6 @@ class _TimedOut(Exception):
     """The deadline of an attempt has passed. No OSError: those are sent once more."""
 
 
-def _checked_url(base_url: str) -> urllib.parse.SplitResult:
-    text = _text("base_url", base_url)
-    if text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}"):
-        try:
-            url = urllib.parse.urlsplit(text)
-            # What comes out of IDNA goes into the request: it may hold a blank that did
-            # not go in.
-            host = (url.hostname or "").encode("idna").decode()
-            if (url.scheme in ("http", "https") and host.strip(".") and url.port != 0
-                    and url.path.isascii()
-                    and all(char.isalnum() or char in "-._:%" for char in host)):
-                return url
-        except ValueError:  # a port out of range, brackets that do not match
-            pass
-    raise ValueError("base_url must be https://host or http://host, with a port and a "
-                     "path at most")
-
-
 def _proxy_for(scheme: str, host: str, port: int,
                ) -> tuple[str, int, dict[str, str]] | None:
     """(host, port, headers) of the proxy that the environment names, if any.
@@ -639,10 +613,7 @@ def _proxy_for(scheme: str, host: str, port: int,
 
 
 def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """A context that verifies, made once: it costs 20-30 ms.
-
-    Raises `ValueError` for what could only fail later, once for every push.
-    """
+    """A context that verifies. Raises `ValueError` for what would fail in every push."""
     if "ssl" not in globals():
         raise ValueError("base_url is https, and this Python has no ssl module: "
                          "use an http:// base_url, or a transport")
@@ -675,9 +646,21 @@ class _Endpoint:
 
     def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
-        url = _checked_url(base_url)
+        text, url, valid = _text("base_url", base_url), urllib.parse.urlsplit(""), False
+        try:
+            url = urllib.parse.urlsplit(text)
+            # What IDNA makes of the host goes into the request: a blank, for one.
+            self.host = (url.hostname or "").encode("idna").decode()
+            valid = (text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}")
+                     and url.scheme in ("http", "https") and self.host.strip(".") != ""
+                     and all(char.isalnum() or char in "-._:%" for char in self.host)
+                     and url.port != 0 and url.path.isascii())
+        except ValueError:  # a port out of range, brackets that do not match
+            pass
+        if not valid:  # raised here: the error above may hold a secret
+            raise ValueError("base_url must be https://host or http://host, with a port "
+                             "and a path at most")
         self.scheme: str = url.scheme
-        self.host = (url.hostname or "").encode("idna").decode()
         self.port = url.port or (443 if self.scheme == "https" else 80)
         self.literal = "[%s]" % self.host if ":" in self.host else self.host
         self.authority = self.literal + (":%d" % url.port if url.port else "")
@@ -725,31 +708,29 @@ class _Stream(io.RawIOBase):
 
 
 class _Connection:
-    """One kept-alive HTTP connection, owned by one thread at a time.
+    """One kept-alive HTTP connection, owned by one thread, which closes it after whatever
+    went wrong. Other threads may call `shut` only.
 
-    Other threads may call `shut` only. Every wait is bounded by the deadline of the
-    attempt. Only a name look-up has no bound: it holds up its worker, or the caller where a
-    flush or an exit sends on its own thread.
+    The deadline of the attempt bounds every wait but a name look-up, which holds up its
+    worker, or the caller where a flush or an exit sends on its own thread.
     """
 
     def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
-        self.stage = ""  # what it is doing: "proxy", "name", "connection", "tls", "answer"
+        self.stage = ""  # where it is: "proxy", "name", "connection", "tls", "answer"
         self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
         self._best: Any = None  # the address that answered last
         self._response: http.client.HTTPResponse | None = None
-        self._early: bytes | None = None  # what came before all of the request was sent
+        self._early: bytes | None = None  # what came before the whole request was sent
         self._heard = self._ended = False  # a byte of the answer, its end has come
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._seconds = 0.0  # for the attempt
-        self._seen = self._end = 0.0  # of _now: the last look, the end of the attempt
+        self._seconds = self._end = 0.0  # the attempt's, and when they are over
+        self._seen = 0.0  # when _left was called last
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
-        """Send *request* and return the answer once its headers are there.
-
-        Raises `_Failure`. The body is left to `tidy`.
-        """
+        """Send *request* and return the answer once its headers are there; its body is
+        left to `tidy`. Raises `_Failure`."""
         self._seconds, self._seen, self._heard = seconds, _now(), False
         self._end = self._seen + seconds
         while True:
@@ -760,9 +741,9 @@ class _Connection:
                 else:
                     self._open()
                 return self._send_and_receive(request)
-            except BaseException as error:
-                self.close()  # an interrupt leaves half a request behind, too
-                if _is_interrupt(error) or not isinstance(error, Exception):
+            except Exception as error:
+                self.close()
+                if _is_interrupt(error):
                     raise
                 # The server may close a kept connection at the moment we use it again.
                 # Only as long as no byte of an answer has come is it safe to resend.
@@ -780,9 +761,9 @@ class _Connection:
             if (answer.will_close or self._early is not None or _is_odd(answer)
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
-        except BaseException as error:
+        except Exception as error:
             self.close()  # all that it costs: the status is known already
-            if _is_interrupt(error) or not isinstance(error, Exception):
+            if _is_interrupt(error):
                 raise
 
     def close(self) -> None:
@@ -808,10 +789,8 @@ class _Connection:
             pass
 
     def forget(self) -> None:
-        """In a forked child: close our copy of the descriptor and tell nobody.
-
-        A TLS shutdown would end the parent's connection.
-        """
+        """In a forked child: close our copy of the descriptor, without a TLS shutdown: that
+        would end the parent's connection."""
         sock, self._sock = self._sock, None
         try:
             os.close(sock.detach())
@@ -833,11 +812,9 @@ class _Connection:
     # Waiting.
 
     def _left(self, asleep: float = 0.0) -> float:
-        """Seconds that are left of the attempt, however the server drips.
-
-        Nobody waits longer than FROZEN_SECONDS, or *asleep*, between two looks. So a look
-        that comes far later means that the process was frozen: not the server's fault.
-        """
+        """Seconds that are left of the attempt. *asleep* is how long the caller may have
+        waited, if it was longer than FROZEN_SECONDS: where the call comes far later than
+        that, the process was frozen, which is not the server's fault."""
         now = _now()
         gap, self._seen = now - self._seen, now
         if gap > asleep + 2 * FROZEN_SECONDS:
@@ -901,9 +878,9 @@ class _Connection:
             self._call(lambda: self._sock.do_handshake() or True)
 
     def _connect(self, host: str, port: int) -> None:
-        """Connect to the first address of *host* that answers, beginning with the one that
-        did last time. Each is tried briefly, because one may swallow everything; then
-        each that was silent once more, for its share of the time that is left."""
+        """Connect to an address of *host*, first to the one that answered last time. Each
+        is tried briefly, because one may swallow everything; then those that were silent
+        are tried again, each for its share of the time that is left."""
         began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         self._seen = _now()
@@ -1046,12 +1023,11 @@ class _Connection:
 
 def _is_odd(answer: http.client.HTTPResponse) -> bool:
     """Does its head contradict itself about its body? Then nobody knows where it ends."""
-    names = " %s " % "  ".join(answer.headers.keys()).lower()
-    said = names.count(" transfer-encoding ") + names.count(" content-length ")
-    length = answer.headers["Content-Length"] or "" if said == 1 else ""
+    said = [text for name in ("Transfer-Encoding", "Content-Length")
+            for text in answer.headers.get_all(name, [])]
     if answer.status in (204, 304):
-        return said > 0 and length != "0"
-    return said > 1 or said == 1 and not (answer.chunked or length.isdigit())
+        return said not in ([], ["0"])
+    return len(said) > 1 or said != [] and not (answer.chunked or said[0].isdigit())
 
 
 def _is_transient(status: int) -> bool:
@@ -2128,10 +2104,7 @@ class Client:
                  user_id: str) -> bool: ...
 
         @overload
-        def push(self, __map: Mapping[str, _Value], __user_id: str) -> bool: ...
-
-        @overload
-        def push(self, __map: Mapping[str, _Value], *, user_id: str) -> bool: ...
+        def push(self, __map: Mapping[str, _Value], user_id: str) -> bool: ...
 
         @overload
         def push(self, *, custom_dimension_map: Mapping[str, _Value],
