@@ -106,6 +106,7 @@ MAX_ANSWER_BYTES = 64 * 1024  # a longer answer costs the connection instead of 
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 4, 8, 8 ...
+MAX_CONNECT_SECONDS = 1e6  # in one try; a socket takes no timeout of a month
 NEXT_ADDRESS_SECONDS = 0.3  # then another address of the host is tried, too; RFC 8305
 IDLE_SECONDS = 5.0  # after that a connection is closed, and never used again
 SLICE_SECONDS = 0.1  # of a backoff, or of a flush: how late it sees what has changed
@@ -378,6 +379,8 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push
 
 # -- Wire: what is sent. Pure: no clock, no random, no state -----------------------------
 
+_AGENT = "%s/%s" % (SDK_NAME, __version__)
+
 
 class Request(_Request):
     """One HTTP request: method (str), url (str), headers (dict), body (bytes or None).
@@ -401,10 +404,6 @@ def _nonce(source: random.Random) -> str:
 
 def _query(*pairs: tuple[str, object]) -> str:
     return urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)  # %20, never +
-
-
-def _headers(**more: str) -> dict[str, str]:
-    return dict({"User-Agent": "%s/%s" % (SDK_NAME, __version__)}, **more)
 
 
 def _visitor(config: _Config, user_id: str) -> str:
@@ -469,7 +468,7 @@ def _get_url(config: _Config, push: _Push, at: int, nonce: str) -> str:
 
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
     """One dimension of FullStack: GET /server-side/push."""
-    return Request("GET", _get_url(config, *dimension, nonce), _headers(), None)
+    return Request("GET", _get_url(config, *dimension, nonce), {"User-Agent": _AGENT}, None)
 
 
 def _event(config: _Config, push: _Push) -> str:
@@ -487,14 +486,15 @@ def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
     """One push: POST /events/t."""
     head, tail = config.event_url
     url = "%s&eTime=%d&random=%s%s" % (head, int(push[0] * 1000), nonce, tail)
-    return Request("POST", url, _headers(**{"Content-Type": "application/json"}),
-                   _event(config, push).encode())
+    headers = {"User-Agent": _AGENT, "Content-Type": "application/json"}
+    return Request("POST", url, headers, _event(config, push).encode())
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
     """Several events: POST /server-side/batch-events. It carries no random."""
-    headers = {"Content-Type": "application/json", "Authorization": config.sdk_key}
-    return Request("POST", config.batch_url, _headers(**headers),
+    headers = {"User-Agent": _AGENT, "Content-Type": "application/json",
+               "Authorization": config.sdk_key}
+    return Request("POST", config.batch_url, headers,
                    ('{"ev": [%s]}' % ", ".join(events)).encode())
 
 
@@ -885,20 +885,20 @@ class _Connection:
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         self._seen = _now()
         self._end += self._seen - began  # the attempt begins now, however long that took
-        addresses.sort(key=lambda address: address[4] != self._best)
+        addresses.sort(key=lambda address: address != self._best)
         if self.stage == "name":
             self.stage = "connection"
         failure = 0, "no address"
-        brief = NEXT_ADDRESS_SECONDS if len(addresses) > 1 else float("inf")
-        tries = [(brief, *address) for address in addresses]
+        brief = NEXT_ADDRESS_SECONDS if len(addresses) > 1 else MAX_CONNECT_SECONDS
+        tries = [(address, brief) for address in addresses]
         while tries and not self._shut:
-            limit, family, kind, protocol, _, address = tries.pop(0)
+            address, limit = tries.pop(0)
             most = max(0.01, min(limit, self._left() / (len(tries) + 1)))
             try:
-                self._sock = sock = socket.socket(family, kind, protocol)  # for `shut`, too
+                self._sock = sock = socket.socket(*address[:3])  # now `shut` finds it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.settimeout(most)
-                sock.connect(address)
+                sock.connect(address[4])
                 sock.settimeout(0.0)
                 self._best = address
             except OSError as error:
@@ -906,7 +906,7 @@ class _Connection:
                 if _is_interrupt(error):
                     raise
                 if isinstance(error, socket.timeout):
-                    tries.append((float("inf"), family, kind, protocol, "", address))
+                    tries.append((address, MAX_CONNECT_SECONDS))
                 else:
                     failure = error.errno or 0, error.strerror or type(error).__name__
             left = self._left(most)
@@ -2290,7 +2290,7 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
           (("sdk", SDK_NAME), ("sdk-v", __version__))))
     return Request("GET", "%s%s/server-side/%s?%s" % (
         endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query),
-        _headers(), None)
+        {"User-Agent": _AGENT}, None)
 
 
 def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
