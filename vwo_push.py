@@ -246,11 +246,6 @@ def _uuid5(namespace: bytes, name: str) -> str:
                           digits[17:32])
 
 
-def _namespace(account_id: str) -> bytes:
-    """Return the namespace of the UUIDs of an account's visitors."""
-    return bytes.fromhex(_uuid5(_UUID_NAMESPACE, account_id))
-
-
 def _text(name: str, value: Any) -> str:
     """Return *value* as an exact str: a subclass may lie about its length."""
     if not issubclass(type(value), str):  # isinstance believes a lying __class__
@@ -285,7 +280,7 @@ def visitor_uuid(account_id: int | str, user_id: str) -> str:
     name = _text("user_id", user_id)
     _load(network=False)
     try:
-        return _uuid5(_namespace(account), name)
+        return _uuid5(bytes.fromhex(_uuid5(_UUID_NAMESPACE, account)), name)
     except UnicodeEncodeError:
         raise ValueError("user_id cannot be encoded as UTF-8") from None
 
@@ -438,7 +433,7 @@ def _prepare(config: _Config) -> None:
     account, env = ("a", config.account_id), ("env", config.sdk_key)
     sdk = ("sdk", SDK_NAME), ("sdk-v", __version__)
     sn = ("sn", SDK_NAME), ("sv", __version__)
-    config.namespace = _namespace(config.account_id)
+    config.namespace = bytes.fromhex(_uuid5(_UUID_NAMESPACE, config.account_id))
     config.get_url = (
         base + "/server-side/push?" + _query(("account_id", config.account_id)),
         "&" + _query(env, ("ap", "server"), *sdk, ("tags", "")))
@@ -458,17 +453,14 @@ def _prepare(config: _Config) -> None:
         **(environment if fme else {})})
 
 
-def _get_url(config: _Config, push: _Push, at: int, nonce: str) -> str:
-    """The URL for the dimension whose key is push[at]."""
+def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
+    """One dimension of FullStack, a push and its key's place: GET /server-side/push."""
+    push, at = dimension
     head, tail = config.get_url
-    return "%s&u=%s&sId=%d&random=%s%s%s" % (
+    url = "%s&u=%s&sId=%d&random=%s%s%s" % (
         head, _visitor(config, push[1]), push[0], nonce, tail,
         _tags(push[at], push[at + 1]).translate(_escapes))
-
-
-def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
-    """One dimension of FullStack: GET /server-side/push."""
-    return Request("GET", _get_url(config, *dimension, nonce), {"User-Agent": _AGENT}, None)
+    return Request("GET", url, {"User-Agent": _AGENT}, None)
 
 
 def _event(config: _Config, push: _Push) -> str:
@@ -536,7 +528,7 @@ def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     if single and (config.fme or config.event_arch):
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
     if single and (config.max_batch == 1 or len(pushes[0]) == 4 and len(
-            _get_url(config, pushes[0], 2, "%.16f" % 0)) <= MAX_URL_BYTES):
+            _get_request(config, (pushes[0], 2), "%.16f" % 0).url) <= MAX_URL_BYTES):
         return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
                 for at in range(2, len(push), 2)]
     return _batch_parts(config, pushes)
