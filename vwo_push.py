@@ -54,6 +54,7 @@ __version__ = "2.0.0"
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing costs 5-10 ms
 if TYPE_CHECKING:
+    import calendar
     import email.utils
     import hashlib
     import http.client
@@ -135,7 +136,7 @@ def _load(network: bool) -> None:
     ever inside an import: a fork at that moment would leave the import lock held in the
     child for ever. What the standard library imports by itself is named here too.
     """
-    global email, hashlib, http, json, math, random, select, signal, socket, ssl
+    global calendar, email, hashlib, http, json, math, random, select, signal, socket, ssl
     global urllib, Mapping, _quoted, _escapes
     if "_escapes" in globals() and not network:
         return
@@ -148,6 +149,7 @@ def _load(network: bool) -> None:
     _quoted = json.JSONEncoder().encode
     _escapes = {code: urllib.parse.quote(chr(code), safe="") for code in range(128)}
     if network:
+        import calendar
         import email.utils
         import http.client
         import math
@@ -1035,8 +1037,8 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
             seconds = float(math.ceil(min(longest, MAX_RETRY_AFTER_SECONDS)))
         else:
             date: Any = email.utils.parsedate_tz(text)  # without a zone it is GMT
-            # Not datetime: Windows refuses years it dislikes.
-            seconds = email.utils.mktime_tz((*date[:9], date[9] or 0)) - time.time()
+            # Not datetime: Windows refuses years it dislikes. Nor mktime_tz: it imports.
+            seconds = calendar.timegm(date[:9]) - (date[9] or 0) - time.time()
     except (TypeError, ValueError, IndexError, OverflowError):  # None, for no date
         return 0.0
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
