@@ -3469,18 +3469,14 @@ class RetryTest(EdgeCase):
                 self.assertEqual(outcome, (True, 200, None, 3))
                 self.assertStats(client, delivered=1, failed=0, requests=3, retries=2)
 
-    def test_attempts_end_at_max_attempts_and_the_last_failure_is_reported(self):
-        for most in (1, 2, 5):
-            server = self.raw(*[answering(b"garbage")] * (most - 1), always(NO))
-            outcome, client = self.outcome(server, max_attempts=most)
-            self.assertEqual(outcome, (False, 503, "http", most))
-            self.assertStats(client, failed=1, requests=most, retries=most - 1)
-
-    def test_waits_double_up_to_8_seconds_and_begin_at_any_point_down_to_0(self):
+    def test_waits_double_up_to_8_seconds_until_max_attempts_and_the_last_failure_stays(self):
+        """They begin at any point down to 0."""
         self.put("BACKOFF_SECONDS", 0.5)
-        server, drawn = self.raw(always(NO)), []
+        server, drawn = self.raw(answering(b"garbage"), always(NO)), []
         self.dice(lambda low, high: drawn.append((low, high)) or 0.1 * (high < 1))
-        self.outcome(server, max_attempts=8)
+        outcome, client = self.outcome(server, max_attempts=8)
+        self.assertEqual(outcome, (False, 503, "http", 8))
+        self.assertStats(client, failed=1, requests=8, retries=7)
         self.assertEqual(drawn[:7], [(0, most) for most in (0.5, 1, 2, 4, 8, 8, 8)])
         self.assertGreater(server.times[1] - server.times[0], 0.09)
 
