@@ -4052,46 +4052,53 @@ class ProxyTest(EdgeCase):
         self.assertIn(self.LOGIN, head)
         self.assertEqual(proxy.connections, 1)
 
+    def way(self, stub, host="api.example.test", **variables):
+        """"proxy" or "direct": which way a push to *host* goes."""
+        names = "http_proxy HTTP_PROXY HTTPS_PROXY all_proxy no_proxy NO_PROXY"
+        proxy = self.raw()
+        # Not getproxies: it crashes forked children on macOS.
+        self.put("getproxies", None, urllib.request)
+        for name in (names + " REQUEST_METHOD").split():
+            text = variables.get(name)
+            self.environ(**{name: proxy.url if text == "here" else text})
+        self.deliver(self.client(base_url="http://%s:%d" % (
+            host, stub.server_address[1])))
+        self.assertEqual(proxy.requests.qsize() + len(stub.take_all()), 1)
+        return "proxy" if proxy.requests.qsize() else "direct"
+
     def test_the_environment_says_which_way_a_push_goes(self):
-        stub, proxy, wrong = self.stub(), self.raw(), "http://127.0.0.1:9"
-        name, port = "api.example.test", stub.server_address[1]
+        stub, wrong = self.stub(), "http://127.0.0.1:9"
+        port = stub.server_address[1]
         self.names_lead_to()
-        self.put("getproxies", None, urllib.request)  # crashes forked children on macOS
-        every = dict.fromkeys(("http_proxy HTTP_PROXY HTTPS_PROXY all_proxy no_proxy "
-                               "NO_PROXY REQUEST_METHOD").split())
-        cases = [
-            ("proxy", name, dict(http_proxy="here", HTTP_PROXY=wrong)),
-            ("direct", name, dict(http_proxy="", HTTP_PROXY=wrong)),
-            ("direct", name, dict(HTTPS_PROXY=wrong, all_proxy=wrong)),
-            ("direct", name, dict(http_proxy="", all_proxy=wrong)),
-            ("direct", name, dict(HTTP_PROXY=wrong, REQUEST_METHOD="GET")),
-            ("proxy", name, dict(http_proxy="here", REQUEST_METHOD="GET")),
-            ("proxy", name, dict(HTTP_PROXY="here", NO_PROXY="*", no_proxy="other")),
-            ("direct", name, dict(HTTP_PROXY="here", NO_PROXY="other", no_proxy="*"))]
         for way, host, *texts in (
-                ("direct", name, name, "*", "example.test", ".example.test", "EXAMPLE.test",
-                 "other.test, api.example.test ,x", "other.test api.example.test", " * ",
-                 "x\tapi.example.test", "%s:%d" % (name, port)),
-                ("proxy", name, "", "le.test", "pi.example.test", "a.*", "other.test,x",
-                 "example.test.evil", "api.example.test:1", "api.example",
-                 "api?example.test", "apixexample.test", "0.0.0.0/0"),
+                ("direct", "api.example.test", "api.example.test", "*", "example.test",
+                 ".example.test", "EXAMPLE.test", "other.test, api.example.test ,x",
+                 "other.test api.example.test", " * ", "x\tapi.example.test",
+                 "api.example.test:%d" % port),
+                ("proxy", "api.example.test", "", "le.test", "pi.example.test", "a.*",
+                 "example.test.evil", "other.test,x", "api.example.test:1",
+                 "api.example", "api?example.test", "apixexample.test", "0.0.0.0/0"),
                 ("direct", "127.0.0.1", "127.0.0.1", "127.0.0.0/8", "127.0.0.1/32",
                  "x/y,127.0.0.0/8", "0.0.0.0/0", "127.0.0.1:%d" % port),
                 ("proxy", "127.0.0.1", "10.0.0.0/8", "127.0.0.1/33", "127.0.0.2/32",
                  "127.0.0.0/x", "::/0", "7.0.0.1", "27.0.0.0/8"),
                 ("direct", "[::1]", "::1", "::1/128", "::/0"),
                 ("proxy", "[::1]", "fe80::/10", "0.0.0.0/0", "::2/128", "::1/129")):
-            cases += [(way, host, dict(HTTP_PROXY="here", NO_PROXY=text)) for text in texts]
-        for way, host, variables in cases:
-            with self.subTest((host, variables)):
-                self.environ(**dict(every, **{
-                    key: proxy.url if value == "here" else value
-                    for key, value in variables.items()}))
-                self.deliver(self.client(base_url="http://%s:%d" % (host, port)))
-                self.assertEqual(len(stub.take_all()), int(way == "direct"))
-                self.assertEqual(proxy.requests.qsize(), int(way == "proxy"))
-                if way == "proxy":
-                    proxy.take()
+            for text in texts:
+                with self.subTest((host, text)):
+                    self.assertEqual(self.way(stub, host, HTTP_PROXY="here",
+                                              NO_PROXY=text), way)
+        for variables, way in (
+                (dict(http_proxy="here", HTTP_PROXY=wrong), "proxy"),
+                (dict(http_proxy="", HTTP_PROXY=wrong), "direct"),
+                (dict(HTTPS_PROXY=wrong, all_proxy=wrong), "direct"),
+                (dict(http_proxy="", all_proxy=wrong), "direct"),
+                (dict(HTTP_PROXY=wrong, REQUEST_METHOD="GET"), "direct"),
+                (dict(http_proxy="here", REQUEST_METHOD="GET"), "proxy"),
+                (dict(HTTP_PROXY="here", NO_PROXY="*", no_proxy="other.test"), "proxy"),
+                (dict(HTTP_PROXY="here", NO_PROXY="other", no_proxy="*"), "direct")):
+            with self.subTest(variables):
+                self.assertEqual(self.way(stub, **variables), way)
 
     def test_a_proxy_that_cannot_work_is_named_without_its_password(self):
         """And the message says what to write instead."""
