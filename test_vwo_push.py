@@ -3469,7 +3469,7 @@ class RetryTest(EdgeCase):
                 self.assertEqual(outcome, (True, 200, None, 3))
                 self.assertStats(client, delivered=1, failed=0, requests=3, retries=2)
 
-    def test_waits_double_up_to_8_seconds_until_max_attempts_and_the_last_failure_stays(self):
+    def test_waits_double_up_to_8_seconds_until_the_last_failure_is_the_outcome(self):
         """They begin at any point down to 0."""
         self.put("BACKOFF_SECONDS", 0.5)
         server, drawn = self.raw(answering(b"garbage"), always(NO)), []
