@@ -27,18 +27,10 @@ is killed, or when the time for its exit is over, are gone: call `flush` before 
 handler returns. In rare cases a push arrives twice. Only one worker (``max_workers=1``)
 keeps the order of pushes.
 
-How the file is laid out, and the way of one push through it::
-
-    laws         limits, the clock, the imports, and what an interrupt is
-    validation   what `push` accepts
-    wire         what is sent, byte by byte
-    edge         one kept-alive HTTP connection, owned by one thread
-    notices      what goes to the log, and how seldom
-    sender       pending pushes, workers, retries: the state, and its lock
-    process      what all clients share; fork and exit
-    Client       the public face
-    settings     the official settings file
-    input files, command line
+The rooms of this file: laws (limits, the clock, imports, interrupts), validation, wire
+(what is sent, byte by byte), edge (a kept-alive connection), notices (the log), sender
+(pending pushes, workers, retries: the state, and its lock), process (fork and exit),
+Client, settings, input files, command line. The way of one push through them::
 
     push -> validate -> accept || a worker takes -> wire builds -> edge sends -> settle
 """
@@ -87,17 +79,17 @@ if TYPE_CHECKING:
     _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
     # How a request ended: status, error, detail, attempts; of a PushResult.
     _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
-    _PushResult = NamedTuple("_PushResult", [
-        ("user_id", str), ("dimensions", dict[str, _Value]), ("delivered", bool),
-        ("status", Optional[int]), ("error", Optional[str]), ("attempts", int),
-        ("detail", Optional[str])])
-    _Request = NamedTuple("_Request", [
-        ("method", str), ("url", str), ("headers", dict[str, str]),
-        ("body", Optional[bytes])])
 else:
-    _PushResult = namedtuple(
-        "_PushResult", "user_id dimensions delivered status error attempts detail")
-    _Request = namedtuple("_Request", "method url headers body")
+    def NamedTuple(name, fields):
+        return namedtuple(name, [field for field, _ in fields])
+
+_PushResult = NamedTuple("_PushResult", [
+    ("user_id", str), ("dimensions", "dict[str, _Value]"), ("delivered", bool),
+    ("status", "Optional[int]"), ("error", "Optional[str]"), ("attempts", int),
+    ("detail", "Optional[str]")])
+_Request = NamedTuple("_Request", [
+    ("method", str), ("url", str), ("headers", "dict[str, str]"),
+    ("body", "Optional[bytes]")])
 
 
 # -- Laws: limits and defaults -----------------------------------------------------------
@@ -115,6 +107,7 @@ MAX_ANSWER_BYTES = 64 * 1024  # a longer answer costs the connection instead of 
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 4, 8, 8 ...
+MAX_CONNECT_SECONDS = 1e6  # in one try; a socket takes no timeout of a month
 NEXT_ADDRESS_SECONDS = 0.3  # then another address of the host is tried, too; RFC 8305
 IDLE_SECONDS = 5.0  # after that a connection is closed, and never used again
 SLICE_SECONDS = 0.1  # of a backoff, or of a flush: how late it sees what has changed
@@ -255,11 +248,6 @@ def _uuid5(namespace: bytes, name: str) -> str:
                           digits[17:32])
 
 
-def _namespace(account_id: str) -> bytes:
-    """Return the namespace of the UUIDs of an account's visitors."""
-    return bytes.fromhex(_uuid5(_UUID_NAMESPACE, account_id))
-
-
 def _text(name: str, value: Any) -> str:
     """Return *value* as an exact str: a subclass may lie about its length."""
     if not issubclass(type(value), str):  # isinstance believes a lying __class__
@@ -294,7 +282,7 @@ def visitor_uuid(account_id: int | str, user_id: str) -> str:
     name = _text("user_id", user_id)
     _load(network=False)
     try:
-        return _uuid5(_namespace(account), name)
+        return _uuid5(bytes.fromhex(_uuid5(_UUID_NAMESPACE, account)), name)
     except UnicodeEncodeError:
         raise ValueError("user_id cannot be encoded as UTF-8") from None
 
@@ -335,34 +323,32 @@ def _checked_value(value: Any, fme: bool) -> Any:
     return value
 
 
-def _map_items(dimensions: Any) -> list[tuple[Any, Any]]:
+def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
+           ) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Return the user id and the (key, value) pairs of a push, in any of its forms."""
+    given = dict(zip(_ORDER, args), **kwargs)
+    key, value, user_id = [given.get(name, _MISSING) for name in _ORDER]
+    dimensions = given.get("custom_dimension_map")
+    if dimensions is not None:
+        if any(each is not None and each is not _MISSING for each in (key, value)):
+            raise _Invalid(_FORMS)
+    elif user_id is _MISSING and _is_mapping(value) and not _is_mapping(key):
+        raise _Invalid("the map comes first, then user_id: push(map, user_id)")
+    elif _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
+                              and not issubclass(type(key), str)):
+        # push(map, user_id). Of two arguments, a first one that is no str is meant as map.
+        if value is not _MISSING and user_id is not _MISSING:
+            raise _Invalid(_FORMS)
+        dimensions, user_id = key, user_id if value is _MISSING else value
+    else:
+        return user_id, [(key, value)]
     if not _is_mapping(dimensions):
         raise _Invalid("custom_dimension_map must be a mapping", type(dimensions).__name__)
     items = list(dict(dimensions).items())
     if not items:
         raise _Invalid("custom_dimension_map must not be empty")
-    return items
+    return user_id, items
 
-
-def _items(custom_dimension_key: Any = _MISSING, custom_dimension_value: Any = _MISSING,
-           user_id: Any = _MISSING, *, custom_dimension_map: Any = None,
-           ) -> tuple[Any, list[tuple[Any, Any]]]:
-    """Return the user id and the (key, value) pairs of the arguments of a push."""
-    key, value = custom_dimension_key, custom_dimension_value
-    if custom_dimension_map is not None:
-        if any(each is not None and each is not _MISSING for each in (key, value)):
-            raise _Invalid(_FORMS)
-        return user_id, _map_items(custom_dimension_map)
-    if user_id is _MISSING and _is_mapping(value) and not _is_mapping(key):
-        raise _Invalid("the map comes first, then user_id: push(map, user_id)")
-    # push(map, user_id): the user id comes as the second argument, or by its name. With
-    # two arguments, what is no str is meant as the map.
-    if _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
-                            and not issubclass(type(key), str)):
-        if value is not _MISSING and user_id is not _MISSING:
-            raise _Invalid(_FORMS)
-        return user_id if value is _MISSING else value, _map_items(key)
-    return user_id, [(key, value)]
 
 def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push:
     """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
@@ -372,7 +358,7 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push
     if len(args) > 3 or not {*kwargs} <= _NAMES - {*_ORDER[:len(args)]}:
         raise _Invalid(_FORMS)
     try:
-        user_id, items = _items(*args, **kwargs)
+        user_id, items = _items(args, kwargs)
         checked = [_checked_text("user_id", user_id, None)]
         for key, value in items:
             key = _checked_text("custom_dimension_key", key, MAX_TEXT_CHARS)
@@ -389,6 +375,8 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push
 
 
 # -- Wire: what is sent. Pure: no clock, no random, no state -----------------------------
+
+_AGENT = "%s/%s" % (SDK_NAME, __version__)
 
 
 class Request(_Request):
@@ -411,13 +399,8 @@ def _nonce(source: random.Random) -> str:
     return "%.16f" % source.random()
 
 
-def _url(base_url: str, path: str, query: Sequence[tuple[str, object]]) -> str:
-    return "%s%s?%s" % (base_url, path, urllib.parse.urlencode(
-        query, quote_via=urllib.parse.quote))  # %20 for a space, never +
-
-
-def _headers(**more: str) -> dict[str, str]:
-    return dict({"User-Agent": "%s/%s" % (SDK_NAME, __version__)}, **more)
+def _query(*pairs: tuple[str, object]) -> str:
+    return urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)  # %20, never +
 
 
 def _visitor(config: _Config, user_id: str) -> str:
@@ -443,53 +426,43 @@ def _tags(key: str, value: str) -> str:
 
 
 def _prepare(config: _Config) -> None:
-    """Write once what all requests have in common, as templates and URLs.
+    """Write once what all requests have in common: what comes before and after the rest.
 
     Encoding it each time is a fifth of the cost of a GET, and most of that of an event.
     And urllib.parse.quote has a lock on PyPy: a fork must not find a worker within it.
     """
-    def constant(text: str) -> str:
-        return text.replace("%", "%%")
-
-    base, account = config.base_url, ("a", config.account_id)
-    env, sdk = ("env", config.sdk_key), (("sdk", SDK_NAME), ("sdk-v", __version__))
+    base, fme = config.base_url, config.fme
+    account, env = ("a", config.account_id), ("env", config.sdk_key)
+    sdk = ("sdk", SDK_NAME), ("sdk-v", __version__)
     sn = ("sn", SDK_NAME), ("sv", __version__)
-    config.namespace = _namespace(config.account_id)
-    head, _, tail = _url(base, "/server-side/push", [
-        ("account_id", config.account_id), env, ("ap", "server"), *sdk, ("tags", ""),
-    ]).partition("&env=")
-    config.get_url = "%s&u=%%s&sId=%%d&random=%%s&env=%s%%s" % (
-        constant(head), constant(tail))
-    config.event_url = constant(_url(base, "/events/t", [
-        ("en", "vwo_syncVisitorProp"), account, *(() if config.fme else (env,)),
-        ("eTime", ""), ("random", ""), ("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
-        *((*sn, env) if config.fme else ()),
-    ])).replace("&eTime=&random=", "&eTime=%d&random=%s")
-    config.batch_url = _url(base, "/server-side/batch-events-v2", [
-        account, env, *sn]) if config.fme else _url(base, "/server-side/batch-events", [
-            account, *sdk, env])
-    environment = "%s: %s" % (_quoted(RESERVED_KEY), _quoted(config.sdk_key))
-    properties = _quoted({
+    config.namespace = bytes.fromhex(_uuid5(_UUID_NAMESPACE, config.account_id))
+    config.get_url = (
+        base + "/server-side/push?" + _query(("account_id", config.account_id)),
+        "&" + _query(env, ("ap", "server"), *sdk, ("tags", "")))
+    config.event_url = (
+        base + "/events/t?" + _query(
+            ("en", "vwo_syncVisitorProp"), account, *(() if fme else (env,))),
+        "&" + _query(("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
+                     *((*sn, env) if fme else ())))
+    config.batch_url = base + (
+        "/server-side/batch-events-v2?" + _query(account, env, *sn) if fme else
+        "/server-side/batch-events?" + _query(account, *sdk, env))
+    environment = {RESERVED_KEY: config.sdk_key}
+    config.environment = _quoted(environment)[:-1]
+    config.properties = _quoted({
         "vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
-        "vwo_envKey": config.sdk_key, "isCustomEvent": True})
-    if config.fme:
-        properties = "%s, %s}" % (properties[:-1], environment)
-    config.event = (
-        '{"d": {"msgId": "%%s-%%d", "visId": "%%s", "sessionId": %%d, "event": '
-        '{"props": %s, "name": "vwo_syncVisitorProp", "time": %%d}, '
-        '"visitor": {"props": {%s%%s}}}}' % (constant(properties), constant(environment)))
-
-
-def _get_url(config: _Config, push: _Push, at: int, nonce: str) -> str:
-    """The URL for the dimension whose key is push[at]."""
-    template: str = config.get_url
-    return template % (_visitor(config, push[1]), push[0], nonce,
-                       _tags(push[at], push[at + 1]).translate(_escapes))
+        "vwo_envKey": config.sdk_key, "isCustomEvent": True,
+        **(environment if fme else {})})
 
 
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
-    """One dimension of FullStack: GET /server-side/push."""
-    return Request("GET", _get_url(config, *dimension, nonce), _headers(), None)
+    """One dimension of FullStack, a push and its key's place: GET /server-side/push."""
+    push, at = dimension
+    head, tail = config.get_url
+    url = "%s&u=%s&sId=%d&random=%s%s%s" % (
+        head, _visitor(config, push[1]), push[0], nonce, tail,
+        _tags(push[at], push[at + 1]).translate(_escapes))
+    return Request("GET", url, {"User-Agent": _AGENT}, None)
 
 
 def _event(config: _Config, push: _Push) -> str:
@@ -497,21 +470,25 @@ def _event(config: _Config, push: _Push) -> str:
     visitor, milliseconds = _visitor(config, push[1]), int(push[0] * 1000)
     properties = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
                           for at in range(2, len(push), 2)])
-    template: str = config.event
-    return template % (visitor, milliseconds, visitor, push[0], milliseconds, properties)
+    return ('{"d": {"msgId": "%s-%d", "visId": "%s", "sessionId": %d, "event": {"props": '
+            '%s, "name": "vwo_syncVisitorProp", "time": %d}, "visitor": {"props": %s%s}}}}'
+            % (visitor, milliseconds, visitor, push[0], config.properties, milliseconds,
+               config.environment, properties))
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
     """One push: POST /events/t."""
-    return Request("POST", config.event_url % (int(push[0] * 1000), nonce),
-                   _headers(**{"Content-Type": "application/json"}),
-                   _event(config, push).encode())
+    head, tail = config.event_url
+    url = "%s&eTime=%d&random=%s%s" % (head, int(push[0] * 1000), nonce, tail)
+    headers = {"User-Agent": _AGENT, "Content-Type": "application/json"}
+    return Request("POST", url, headers, _event(config, push).encode())
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
     """Several events: POST /server-side/batch-events. It carries no random."""
-    headers = {"Content-Type": "application/json", "Authorization": config.sdk_key}
-    return Request("POST", config.batch_url, _headers(**headers),
+    headers = {"User-Agent": _AGENT, "Content-Type": "application/json",
+               "Authorization": config.sdk_key}
+    return Request("POST", config.batch_url, headers,
                    ('{"ev": [%s]}' % ", ".join(events)).encode())
 
 
@@ -553,7 +530,7 @@ def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     if single and (config.fme or config.event_arch):
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
     if single and (config.max_batch == 1 or len(pushes[0]) == 4 and len(
-            _get_url(config, pushes[0], 2, "%.16f" % 0)) <= MAX_URL_BYTES):
+            _get_request(config, (pushes[0], 2), "%.16f" % 0).url) <= MAX_URL_BYTES):
         return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
                 for at in range(2, len(push), 2)]
     return _batch_parts(config, pushes)
@@ -587,40 +564,29 @@ class _TimedOut(Exception):
     """The deadline of an attempt has passed. No OSError: those are sent once more."""
 
 
-def _checked_url(base_url: str) -> urllib.parse.SplitResult:
-    text = _text("base_url", base_url)
-    if text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}"):
-        try:
-            url = urllib.parse.urlsplit(text)
-            # What comes out of IDNA goes into the request: it may hold a blank that did
-            # not go in.
-            host = (url.hostname or "").encode("idna").decode()
-            if (url.scheme in ("http", "https") and host.strip(".") and url.port != 0
-                    and url.path.isascii()
-                    and all(char.isalnum() or char in "-._:%" for char in host)):
-                return url
-        except ValueError:  # a port out of range, brackets that do not match
-            pass
-    raise ValueError("base_url must be https://host or http://host, with a port and a "
-                     "path at most")
-
-
-def _proxy_for(scheme: str, host: str, port: int) -> tuple[str, int, str] | None:
-    """(host, port, Proxy-Authorization) of the proxy that the environment names, if any.
+def _proxy_for(scheme: str, host: str, port: int,
+               ) -> tuple[str, int, dict[str, str]] | None:
+    """(host, port, headers) of the proxy that the environment names, if any.
 
     Only the environment: asking macOS for its proxies crashes a forked child.
     """
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
+    import base64
+    import contextlib
+    import ipaddress
     from urllib import request  # 5 ms, for the few who have a proxy
     library: Any = request  # typeshed does not know these two functions
     proxies = library.getproxies_environment()
     text = proxies.get(scheme)
-    # Blanks part the entries, too, and a block of addresses is one: as curl has it.
-    exempt = proxies.get("no", "").replace(",", " ").split()
-    if (not text or _is_in_block(host, exempt) or library.proxy_bypass_environment(
-            "%s:%d" % (host, port), {"no": ",".join(exempt)})):
+    exempt = proxies.get("no", "").replace(",", " ").split()  # blanks part entries, too
+    if not text or library.proxy_bypass_environment(
+            "%s:%d" % (host, port), {"no": ",".join(exempt)}):
         return None
+    for entry in exempt:
+        with contextlib.suppress(ValueError):  # the host is a name, or the entry is one
+            if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
+                return None
     address: str = text if "://" in text else "http://" + text
     try:
         url = urllib.parse.urlsplit("" if set("#?") & set(address) else address)
@@ -633,31 +599,15 @@ def _proxy_for(scheme: str, host: str, port: int) -> tuple[str, int, str] | None
             "%%23 %%2F %%3F %%40 for # / ? @ in user or password; of an https:// or "
             "socks5:// proxy give the http:// port, or give a transport" % scheme.upper(),
         ) from None
-    login = ""
-    if url.username is not None:
-        import base64
-        pair = "%s:%s" % (url.username, url.password or "")
-        login = "Basic " + base64.b64encode(urllib.parse.unquote_to_bytes(pair)).decode()
-    return proxy, number, login
-
-
-def _is_in_block(host: str, entries: Iterable[str]) -> bool:
-    import ipaddress
-    for entry in entries:
-        try:
-            if "/" in entry and ipaddress.ip_address(host) in ipaddress.ip_network(
-                    entry, strict=False):
-                return True
-        except ValueError:  # the host is a name, or the entry no block
-            pass
-    return False
+    if url.username is None:
+        return proxy, number, {}
+    login = urllib.parse.unquote_to_bytes("%s:%s" % (url.username, url.password or ""))
+    return proxy, number, {
+        "Proxy-Authorization": "Basic " + base64.b64encode(login).decode()}
 
 
 def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """A context that verifies, made once: it costs 20-30 ms.
-
-    Raises `ValueError` for what could only fail later, once for every push.
-    """
+    """A context that verifies. Raises `ValueError` for what would fail in every push."""
     if "ssl" not in globals():
         raise ValueError("base_url is https, and this Python has no ssl module: "
                          "use an http:// base_url, or a transport")
@@ -670,7 +620,11 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         if os.environ.get("SSL_CERT_FILE"):  # OpenSSL passes over one it cannot read
             context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
         context.set_alpn_protocols(["http/1.1"])
-        found = _has_certificates(context)
+        folder = ssl.get_default_verify_paths().capath  # SSL_CERT_DIR, for one
+        try:
+            found = context.cert_store_stats()["x509_ca"] or folder and os.listdir(folder)
+        except NotImplementedError:  # truststore's asks the system when it verifies
+            found = True
     except Exception as error:  # of whatever class: a replaced SSLContext may raise it
         raise ValueError("the certificates that the environment names cannot be used "
                          "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % (
@@ -681,31 +635,34 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
     return context
 
 
-def _has_certificates(context: ssl.SSLContext) -> bool:
-    try:
-        if context.cert_store_stats()["x509_ca"]:
-            return True
-    except NotImplementedError:  # truststore's: it asks the system when it verifies
-        return True
-    folder = os.environ.get("SSL_CERT_DIR") or ssl.get_default_verify_paths().capath
-    return bool(folder and os.path.isdir(folder) and os.listdir(folder))
-
-
 class _Endpoint:
     """Where requests go. Read by any thread, written by nobody after construction."""
 
     def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
-        url = _checked_url(base_url)
+        text, url, valid = _text("base_url", base_url), urllib.parse.urlsplit(""), False
+        try:
+            url = urllib.parse.urlsplit(text)
+            # What IDNA makes of the host goes into the request: a blank, for one.
+            self.host = (url.hostname or "").encode("idna").decode()
+            valid = (text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}")
+                     and url.scheme in ("http", "https") and self.host.strip(".") != ""
+                     and all(char.isalnum() or char in "-._:%" for char in self.host)
+                     and url.port != 0 and url.path.isascii())
+        except ValueError:  # a port out of range, brackets that do not match
+            pass
+        if not valid:  # raised here: the error above may hold a secret
+            raise ValueError("base_url must be https://host or http://host, with a port "
+                             "and a path at most")
         self.scheme: str = url.scheme
-        self.host = (url.hostname or "").encode("idna").decode()
         self.port = url.port or (443 if self.scheme == "https" else 80)
         self.literal = "[%s]" % self.host if ":" in self.host else self.host
         self.authority = self.literal + (":%d" % url.port if url.port else "")
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path: str = url.path.rstrip("/")
         self.ssl_context: ssl.SSLContext | None = None
-        self.proxy: tuple[str, int, str] | None = None
+        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # of a socket call
+        self.proxy: tuple[str, int, dict[str, str]] | None = None
         # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
         if ssl_context is not None and not callable(
                 getattr(ssl_context, "wrap_socket", None)):
@@ -714,17 +671,12 @@ class _Endpoint:
             self.proxy = _proxy_for(self.scheme, self.host, self.port)
             if self.scheme == "https":
                 self.ssl_context = _tls_context(ssl_context)
+                self.not_yet += ssl.SSLWantReadError, ssl.SSLWantWriteError
 
 
-def _ready(sock: Any, reading: bool, writing: bool, seconds: float) -> bool:
-    """Wait until *sock* can be read or written without blocking."""
-    if hasattr(select, "poll"):  # select fails from descriptor 1024 on
-        poll = select.poll()
-        poll.register(sock, reading * select.POLLIN | writing * select.POLLOUT)
-        return bool(poll.poll(seconds * 1000))
-    reads, writes = [sock] if reading else [], [sock] if writing else []
-    # Windows reports a failed connect in the third list only.
-    return any(select.select(reads, writes, writes, seconds))
+def _head(start: str, headers: dict[str, str]) -> bytes:
+    lines = ["%s: %s\r\n" % header for header in headers.items()]
+    return ("%s HTTP/1.1\r\n%s\r\n" % (start, "".join(lines))).encode("ascii")
 
 
 class _Buffer(io.BufferedReader):
@@ -734,10 +686,13 @@ class _Buffer(io.BufferedReader):
 
 
 class _Stream(io.RawIOBase):
-    """The bytes of one answer, without a buffer."""
+    """The bytes of one answer, and what HTTPResponse takes for the socket."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
+
+    def makefile(self, mode: str) -> _Buffer:
+        return _Buffer(self, 8192)  # the default is 16 times that on 3.15
 
     def readable(self) -> bool:
         return True
@@ -747,51 +702,47 @@ class _Stream(io.RawIOBase):
 
 
 class _Connection:
-    """One kept-alive HTTP connection, owned by one thread at a time.
+    """One kept-alive HTTP connection, owned by one thread, which closes it after whatever
+    went wrong. Other threads may call `shut` only.
 
-    Other threads may call `shut` only. Every wait is bounded by the deadline of the
-    attempt. Only a name look-up has no bound: it holds up its worker, or the caller where a
-    flush or an exit sends on its own thread.
+    The deadline of the attempt bounds every wait but a name look-up, which holds up its
+    worker, or the caller where a flush or an exit sends on its own thread.
     """
 
     def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
-        self.stage = ""  # what it is doing: "proxy", "name", "connection", "tls", "answer"
-        self._endpoint = endpoint
-        self._gate = gate  # see _Process
+        self.stage = ""  # where it is: "proxy", "name", "connection", "tls", "answer"
+        self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
         self._best: Any = None  # the address that answered last
         self._response: http.client.HTTPResponse | None = None
-        self._file: Any = None  # what HTTPResponse reads the answer from
-        self._early: bytes | None = None  # what came before all of the request was sent
+        self._early: bytes | None = None  # what came before the whole request was sent
         self._heard = self._ended = False  # a byte of the answer, its end has come
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._seconds = 0.0  # for the attempt
-        self._seen = self._end = 0.0  # of _now: the last look, the end of the attempt
+        self._seconds = self._end = 0.0  # the attempt's, and when they are over
+        self._seen = 0.0  # when _left was called last
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
-        """Send *request* and return the answer once its headers are there.
-
-        Raises `_Failure`. The body is left to `tidy`.
-        """
-        self._seconds, self._seen = seconds, _now()
+        """Send *request* and return the answer once its headers are there; its body is
+        left to `tidy`. Raises `_Failure`."""
+        self._seconds, self._seen, self._heard = seconds, _now(), False
         self._end = self._seen + seconds
-        if self._sock is not None:
-            self._drop_if_stale()
         while True:
             reused = self._sock is not None
             try:
-                if not reused:
+                if reused:
+                    self._check_kept()
+                else:
                     self._open()
                 return self._send_and_receive(request)
-            except BaseException as error:
-                self.close()  # an interrupt leaves half a request behind, too
-                if _is_interrupt(error) or not isinstance(error, Exception):
+            except Exception as error:
+                self.close()
+                if _is_interrupt(error):
                     raise
-                # The server closed a kept connection at the moment we used it again.
-                # Allowed only as long as no byte of an answer has come.
+                # The server may close a kept connection at the moment we use it again.
+                # Only as long as no byte of an answer has come is it safe to resend.
                 if reused and not self._heard and not self._shut and isinstance(
-                        error, (OSError, http.client.HTTPException)):
+                        error, (OSError, ValueError)):
                     continue
                 raise self._failure(error) from None
 
@@ -804,14 +755,13 @@ class _Connection:
             if (answer.will_close or self._early is not None or _is_odd(answer)
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
-        except BaseException as error:
+        except Exception as error:
             self.close()  # all that it costs: the status is known already
-            if _is_interrupt(error) or not isinstance(error, Exception):
+            if _is_interrupt(error):
                 raise
 
     def close(self) -> None:
-        sock, self._sock = self._sock, None
-        self._response = self._file = None
+        sock, self._sock, self._response = self._sock, None, None
         if sock is not None:
             sock.close()
 
@@ -833,19 +783,13 @@ class _Connection:
             pass
 
     def forget(self) -> None:
-        """In a forked child: close our copy of the descriptor and tell nobody.
-
-        A TLS shutdown would end the parent's connection.
-        """
+        """In a forked child: close our copy of the descriptor, without a TLS shutdown: that
+        would end the parent's connection."""
         sock, self._sock = self._sock, None
         try:
             os.close(sock.detach())
         except (AttributeError, OSError):
             pass
-
-    def makefile(self, mode: str) -> Any:
-        """What HTTPResponse asks its socket for."""
-        return self._file
 
     def receive(self, buffer: Any) -> int:
         if self._early:
@@ -861,51 +805,50 @@ class _Connection:
 
     # Waiting.
 
-    def _left(self) -> float:
-        """Seconds that are left of the attempt, however the server drips.
-
-        Waits are cut into slices, so a look that comes far later than the one before
-        means that the process was frozen, and that is not the server's fault.
-        """
+    def _left(self, asleep: float = 0.0) -> float:
+        """Seconds that are left of the attempt. *asleep* is how long the caller may have
+        waited, if it was longer than FROZEN_SECONDS: where the call comes far later than
+        that, the process was frozen, which is not the server's fault."""
         now = _now()
         gap, self._seen = now - self._seen, now
-        if gap > 2 * FROZEN_SECONDS:
+        if gap > asleep + 2 * FROZEN_SECONDS:
             self._end += gap
         return self._end - now
 
-    def _wait(self, reading: bool, writing: bool, most: float = float("inf")) -> bool:
-        """Wait until the socket is ready, or *most* seconds are over (False), or raise
+    def _wait(self, writing: bool) -> None:
+        """Wait until the socket can be read, or if *writing*, be written, or raise
         `_TimedOut`. After the end it is looked at once more: the answer may be there."""
-        until = _now() + most
         while True:
             left = self._left()
-            rest = until - self._seen
-            seconds = max(0.0, min(left, rest, FROZEN_SECONDS))
-            if _ready(self._sock, reading, writing, seconds):
-                return True
+            seconds = max(0.0, min(left, FROZEN_SECONDS))
+            if hasattr(select, "poll"):  # select fails from descriptor 1024 on
+                poll = select.poll()
+                poll.register(self._sock, select.POLLIN | writing * select.POLLOUT)
+                ready = bool(poll.poll(seconds * 1000))
+            else:
+                both = [self._sock]
+                ready = any(select.select(both, both * writing, (), seconds))
+            if ready:
+                return
             if left <= 0:
                 raise _TimedOut
-            if rest <= 0:
-                return False
 
     def _try(self, call: Callable[..., Any], *args: Any) -> Any:
         """Make one non-blocking socket call; None where it would have to wait."""
-        plain = self._endpoint.ssl_context is None
         try:
-            return call(*args) if plain else _under(self._gate, call, *args)
-        except OSError as error:
-            if isinstance(error, BlockingIOError) or not plain and isinstance(
-                    error, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
-                return None
-            raise
+            if self._endpoint.ssl_context is None:
+                return call(*args)
+            return _under(self._gate, call, *args)
+        except self._endpoint.not_yet:
+            return None
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
         """Make one call that reads, waiting as often as it asks for that."""
-        while True:
+        result = self._try(call, *args)
+        while result is None:
+            self._wait(writing=False)
             result = self._try(call, *args)
-            if result is not None:
-                return result
-            self._wait(True, False)
+        return result
 
     # Opening.
 
@@ -925,70 +868,52 @@ class _Connection:
             self._sock = _under(self._gate, partial(
                 context.wrap_socket, self._sock, server_hostname=endpoint.host.rstrip("."),
                 do_handshake_on_connect=False))
-            self._call(self._handshake)
-
-    def _handshake(self) -> bool:
-        self._sock.do_handshake()
-        return True  # do_handshake returns None, which means "wait" to _call
+            # do_handshake returns None, which means "not yet" to _call.
+            self._call(lambda: self._sock.do_handshake() or True)
 
     def _connect(self, host: str, port: int) -> None:
-        """Connect to the first address of *host* that answers, beginning with the one that
-        did last time. Each is tried briefly, because one may swallow everything; then
-        each that was silent once more, for its share of the time that is left."""
+        """Connect to an address of *host*, first to the one that answered last time. Each
+        is tried briefly, because one may swallow everything; then those that were silent
+        are tried again, each for its share of the time that is left."""
         began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         self._seen = _now()
         self._end += self._seen - began  # the attempt begins now, however long that took
-        addresses.sort(key=lambda address: address[4] != self._best)
+        addresses.sort(key=lambda address: address != self._best)
         if self.stage == "name":
             self.stage = "connection"
         failure = 0, "no address"
-        brief = len(addresses) if len(addresses) > 1 else 0  # so many tries
-        while addresses and not self._shut:
-            family, kind, protocol, _, address = addresses.pop(0)
-            brief -= 1
-            most = self._left() / (len(addresses) + 1)
-            if brief >= 0:
-                most = min(most, NEXT_ADDRESS_SECONDS)
+        brief = NEXT_ADDRESS_SECONDS if len(addresses) > 1 else MAX_CONNECT_SECONDS
+        tries = [(address, brief) for address in addresses]
+        while tries and not self._shut:
+            address, limit = tries.pop(0)
+            most = max(0.01, min(limit, self._left() / (len(tries) + 1)))
             try:
-                if self._try_address(socket.socket(family, kind, protocol), address, most):
-                    self._best = address
-                    return
-                addresses.append((family, kind, protocol, "", address))
+                self._sock = sock = socket.socket(*address[:3])  # now `shut` finds it
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(most)
+                sock.connect(address[4])
+                sock.settimeout(0.0)
+                self._best = address
             except OSError as error:
+                self.close()
                 if _is_interrupt(error):
                     raise
-                failure = (0, type(error).__name__) if error.errno is None else (
-                    error.errno, error.strerror or "")
-            self.close()
+                if isinstance(error, socket.timeout):
+                    tries.append((address, MAX_CONNECT_SECONDS))
+                else:
+                    failure = error.errno or 0, error.strerror or type(error).__name__
+            left = self._left(most)
+            if self._sock is not None:
+                return
+            if left <= 0:
+                raise _TimedOut
         raise OSError(*failure)
 
-    def _try_address(self, sock: Any, address: Any, most: float) -> bool:
-        """Wait at most that many seconds. False: no answer."""
-        self._sock = sock  # known to `shut` before it connects
-        # PySocks talks to its proxy within connect, and cannot do so without waiting.
-        sock.settimeout(max(0.01, most) if hasattr(sock, "set_proxy") else 0.0)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            sock.connect(address)
-        except BlockingIOError:
-            pass
-        sock.settimeout(0.0)
-        if not self._wait(False, True, most):
-            return False
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:  # Windows has the words for its numbers in errorTab
-            words = getattr(socket, "errorTab", {})
-            raise OSError(code, words.get(code) or os.strerror(code))
-        return True
-
-    def _tunnel(self, login: str) -> None:
+    def _tunnel(self, headers: dict[str, str]) -> None:
         """Ask the proxy for a connection to the server."""
         target = "%s:%d" % (self._endpoint.literal, self._endpoint.port)
-        lines = ["CONNECT %s HTTP/1.1" % target, "Host: " + target]
-        if login:
-            lines.append("Proxy-Authorization: " + login)
-        self._send_all(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
+        self._send_all(_head("CONNECT " + target, {"Host": target, **headers}))
         status = self._receive("CONNECT").status
         if not 200 <= status < 300:
             raise _Failure("proxy", "HTTP status %d from the proxy" % status,
@@ -997,7 +922,7 @@ class _Connection:
     # Sending and receiving.
 
     def _send_and_receive(self, request: Request) -> http.client.HTTPResponse:
-        self.stage, self._heard = "answer", False
+        self.stage = "answer"
         try:
             self._send_all(self._serialised(request))
         except OSError as error:  # of whatever kind; over TLS that depends on the Python
@@ -1009,19 +934,15 @@ class _Connection:
         return answer
 
     def _serialised(self, request: Request) -> bytes:
-        endpoint = self._endpoint
-        target = request.url
-        lines = ["Host: " + endpoint.authority]
-        lines += ["%s: %s" % header for header in request.headers.items()]
-        if endpoint.proxy is None or endpoint.scheme == "https":
+        endpoint, target, body = self._endpoint, request.url, request.body
+        headers = {"Host": endpoint.authority, **request.headers}
+        if endpoint.proxy is not None and endpoint.scheme == "http":
+            headers.update(endpoint.proxy[2])
+        else:
             target = target[len(endpoint.origin):]
-        elif endpoint.proxy[2]:
-            lines.append("Proxy-Authorization: " + endpoint.proxy[2])
-        body = request.body or b""
-        if request.body is not None:
-            lines.append("Content-Length: %d" % len(body))
-        return ("%s %s HTTP/1.1\r\n%s\r\n\r\n" % (
-            request.method, target, "\r\n".join(lines))).encode("ascii") + body
+        if body is not None:
+            headers["Content-Length"] = str(len(body))
+        return _head("%s %s" % (request.method, target), headers) + (body or b"")
 
     def _send_all(self, data: bytes) -> None:
         """Send *data*, or as much of it as the server takes before it answers: one that
@@ -1031,7 +952,7 @@ class _Connection:
             view = view[self._try(self._sock.send, view) or 0:]
             if not view:
                 return
-            self._wait(True, True)
+            self._wait(writing=True)
             more: bytes | None = self._try(self._sock.recv, 1024)
             if more is not None:
                 self._early = early = (self._early or b"") + more
@@ -1041,35 +962,28 @@ class _Connection:
                     return
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
-        self._file = _Buffer(_Stream(self), 8192)  # the default is 16 times that on 3.15
         self._ended = False
-        this: Any = self  # quacks like the socket that HTTPResponse asks for
-        while True:
-            answer = http.client.HTTPResponse(this, method=method)
+        stream: Any = _Stream(self)
+        answer = http.client.HTTPResponse(stream, method=method)
+        answer.begin()
+        while answer.status < 200 and not self._ended:
+            passed: Any = answer  # begins again: by itself it passes over 100, not 103
+            passed.headers = None
             answer.begin()
-            if self._ended:  # http.client takes that for the end of the head
-                raise _Failure("proxy" if self.stage == "proxy" else "response",
-                               "the answer ended within its head")
-            if answer.status >= 200:
-                return answer  # http.client passes over 100 only, not over 103
-            # HTTPResponse closes its file when it is collected, and the next answer is
-            # read from the same file.
-            passed: Any = answer
-            passed.fp = None
+        if self._ended:  # http.client takes that for the end of the head
+            raise _Failure("proxy" if self.stage == "proxy" else "response",
+                           "the answer ended within its head")
+        return answer
 
-    def _drop_if_stale(self) -> None:
-        """A NAT forgets silently, and a thawed Lambda finds its connections closed."""
+    def _check_kept(self) -> None:
+        """Raise an OSError where a kept connection cannot be used again. A NAT forgets
+        silently, and a thawed Lambda finds its connections closed."""
         wall, mono = self._used
         idle = max(time.time() - wall, self._seen - mono)  # a frozen clock may stand still
-        try:
-            # Bytes that nobody asked for would be taken for the next answer. What TLS
-            # itself has to say, session tickets for one, is passed over by recv.
-            if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
-                self.close()
-        except (OSError, ValueError) as error:
-            self.close()
-            if _is_interrupt(error):
-                raise
+        # Bytes that nobody asked for would be taken for the next answer. What TLS itself
+        # has to say, session tickets for one, is passed over by recv.
+        if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
+            raise ConnectionError
 
     def _failure(self, error: Exception) -> _Failure:
         """*error* as a `_Failure`, with a detail that holds nothing private."""
@@ -1079,35 +993,35 @@ class _Connection:
             return _Failure("timeout", "no %s within %g s" % ({
                 "proxy": "answer from the proxy", "answer": "answer",
                 "tls": "TLS handshake"}.get(self.stage, "connection"), self._seconds))
-        kind = "proxy" if self.stage == "proxy" else (
-            "connection" if isinstance(error, OSError) else "response")
-        if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
+        closed: tuple[type[OSError], ...] = (http.client.RemoteDisconnected,)
+        if self._endpoint.ssl_context is not None:
+            closed += ssl.SSLEOFError, ssl.SSLZeroReturnError
             if isinstance(error, ssl.SSLCertVerificationError):
                 return _Failure("tls", getattr(error, "verify_message", "")
                                 or "the certificate cannot be verified", retry=False)
-            if not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            if isinstance(error, ssl.SSLError) and not isinstance(error, closed):
                 return _Failure("tls", (error.reason or type(error).__name__).replace(
                     "_", " ").lower())
-            error = http.client.RemoteDisconnected("")
-        if isinstance(error, http.client.RemoteDisconnected):
-            return _Failure(kind, "the server closed the connection without an answer")
-        if isinstance(error, http.client.HTTPException):
-            return _Failure(kind, "the answer is not HTTP" + (
-                " but TLS: base_url must be https://" if "\x15\x03" in str(error) else ""))
-        if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        kind = "connection" if isinstance(error, OSError) else "response"
+        detail = type(error).__name__
+        if isinstance(error, closed):
+            detail = "the server closed the connection without an answer"
+        elif isinstance(error, http.client.HTTPException):
+            detail = "the answer is not HTTP" + (
+                " but TLS: base_url must be https://" if "\x15\x03" in str(error) else "")
+        elif isinstance(error, OSError) and error.errno is not None and error.strerror:
             number = "[Errno %d] " % error.errno if error.errno else ""
-            return _Failure(kind, number + error.strerror)
-        return _Failure(kind, type(error).__name__)
+            detail = number + error.strerror
+        return _Failure("proxy" if self.stage == "proxy" else kind, detail)
 
 
 def _is_odd(answer: http.client.HTTPResponse) -> bool:
     """Does its head contradict itself about its body? Then nobody knows where it ends."""
-    names = " %s " % "  ".join(answer.headers.keys()).lower()
-    said = names.count(" transfer-encoding ") + names.count(" content-length ")
-    length = answer.headers["Content-Length"] or "" if said == 1 else ""
+    said = [text for name in ("Transfer-Encoding", "Content-Length")
+            for text in answer.headers.get_all(name, [])]
     if answer.status in (204, 304):
-        return said > 0 and length != "0"
-    return said > 1 or said == 1 and not (answer.chunked or length.isdigit())
+        return said not in ([], ["0"])
+    return len(said) > 1 or said != [] and not (answer.chunked or said[0].isdigit())
 
 
 def _is_transient(status: int) -> bool:
@@ -1122,12 +1036,10 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
             longest = max(float(part) for part in text.split(","))
             seconds = float(math.ceil(min(longest, MAX_RETRY_AFTER_SECONDS)))
         else:
-            date = email.utils.parsedate_tz(text)
-            if date is None:
-                return 0.0
-            # Without a zone it is GMT. Not datetime: Windows refuses years it dislikes.
+            date: Any = email.utils.parsedate_tz(text)  # without a zone it is GMT
+            # Not datetime: Windows refuses years it dislikes. Nor mktime_tz: it imports.
             seconds = calendar.timegm(date[:9]) - (date[9] or 0) - time.time()
-    except (TypeError, ValueError, IndexError, OverflowError):
+    except (TypeError, ValueError, IndexError, OverflowError):  # None, for no date
         return 0.0
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
@@ -2170,12 +2082,13 @@ class Client:
         file with features is that of an FME account. *options* are those of `Client`, and
         win. Raises `TypeError` or `ValueError` that names the member.
         """
-        members = _parsed_settings(settings)
-        found = dict(_from_settings(members), **options)
+        found = _from_settings(settings)
+        web_visitors = found.pop("web_visitors")
+        found.update(options)
         if found["fme"] is True and "event_arch" not in options:
             found["event_arch"] = False  # a member of FullStack's
         client = cls(**found)
-        client._config.web_visitors &= members.get("isWebConnectivityEnabled", True)
+        client._config.web_visitors &= web_visitors
         return client
 
     if TYPE_CHECKING:
@@ -2184,10 +2097,7 @@ class Client:
                  user_id: str) -> bool: ...
 
         @overload
-        def push(self, __map: Mapping[str, _Value], __user_id: str) -> bool: ...
-
-        @overload
-        def push(self, __map: Mapping[str, _Value], *, user_id: str) -> bool: ...
+        def push(self, __map: Mapping[str, _Value], user_id: str) -> bool: ...
 
         @overload
         def push(self, *, custom_dimension_map: Mapping[str, _Value],
@@ -2327,85 +2237,78 @@ class Client:
 # -- Settings ----------------------------------------------------------------------------
 
 
-def _from_json(text: Any) -> Any:
-    broken, parsed = False, None
+def _parsed(text: Any) -> Any:
+    """JSON text as an object; _MISSING where it is none. Raises nothing: an error would
+    hold the text, and with it the key."""
     try:
         # Without a Byte Order Mark; of bytes, json passes over it.
-        parsed = json.loads(text.lstrip("\ufeff") if type(text) is str else text)
+        return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
     except (ValueError, RecursionError):
-        broken = True
-    if broken:  # raised here: the error above holds the text, and with it the key
-        raise ValueError("the settings are not JSON")
-    return parsed
-
-
-def _parsed_settings(settings: Any) -> dict[str, Any]:
-    """An official settings file as a dict, its members that matter here checked."""
-    _load(network=False)
-    if type(settings) in (str, bytes):
-        settings = _from_json(settings)
-    if not _is_mapping(settings):
-        raise TypeError("the settings must be a JSON object")
-    for member, kinds in (("accountId", (int, str)), ("sdkKey", (str,)),
-                          ("collectionPrefix", (str, type(None))),
-                          ("isEventArchEnabled", (bool,)),
-                          ("isWebConnectivityEnabled", (bool,))):
-        missing = member not in settings
-        if missing and member in ("accountId", "sdkKey"):
-            raise ValueError("the settings have no " + member)
-        if not missing and type(settings[member]) not in kinds:
-            raise TypeError("%s in the settings must be %s" % (
-                member, " or ".join(kind.__name__ for kind in kinds)))
-    return dict(settings)
+        return _MISSING
 
 
 def _from_settings(settings: Any) -> dict[str, Any]:
-    """The arguments of `Client` that an official settings file holds."""
-    members = _parsed_settings(settings)
-    return {
-        "account_id": members["accountId"],
-        "sdk_key": members["sdkKey"],
-        "collection_prefix": members.get("collectionPrefix"),
-        "event_arch": members.get("isEventArchEnabled", False),
-        "fme": "features" in members,
-    }
+    """The options that an official settings file, a dict or its JSON text, asks for: those
+    of `Client`, and web_visitors."""
+    _load(network=False)
+    if type(settings) in (str, bytes):
+        settings = _parsed(settings)
+        if settings is _MISSING:
+            raise ValueError("the settings are not JSON")
+    if not _is_mapping(settings):
+        raise TypeError("the settings must be a JSON object")
+    options: dict[str, Any] = {"fme": "features" in settings}
+    kinds: tuple[type, ...]
+    for member, option, kinds, default in (
+            ("accountId", "account_id", (int, str), _MISSING),
+            ("sdkKey", "sdk_key", (str,), _MISSING),
+            ("collectionPrefix", "collection_prefix", (str, type(None)), None),
+            ("isEventArchEnabled", "event_arch", (bool,), False),
+            ("isWebConnectivityEnabled", "web_visitors", (bool,), True)):
+        options[option] = value = settings.get(member, default)
+        if value is _MISSING:
+            raise ValueError("the settings have no " + member)
+        if type(value) not in kinds:
+            raise TypeError("%s in the settings must be %s" % (
+                member, " or ".join(kind.__name__ for kind in kinds)))
+    return options
 
 
 def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
                       fme: bool) -> Request:
-    query = [("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
-             ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1")]
-    query += ([("sn", SDK_NAME), ("sv", __version__), ("s", "prod")] if fme else
-              [("sdk", SDK_NAME), ("sdk-v", __version__)])
-    path = "/server-side/v2-settings" if fme else "/server-side/settings"
-    return Request("GET", _url(endpoint.origin + endpoint.path, path, query), _headers(),
-                   None)
+    query = _query(
+        ("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
+        ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
+        *((("sn", SDK_NAME), ("sv", __version__), ("s", "prod")) if fme else
+          (("sdk", SDK_NAME), ("sdk-v", __version__))))
+    return Request("GET", "%s%s/server-side/%s?%s" % (
+        endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query),
+        {"User-Agent": _AGENT}, None)
 
 
 def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
     """The settings in the answer. Raises as `fetch_settings` does."""
+    body, why = b"", "the answer was cut off"
     try:
         answer = connection.exchange(request, seconds)
-        status = answer.status
-        body = answer.read(MAX_SETTINGS_BYTES + 1) if 200 <= status < 300 else b""
-        if body and answer.length and len(body) <= MAX_SETTINGS_BYTES:
-            raise EOFError  # read(number) does not say so
+        if 200 <= answer.status < 300:
+            body = answer.read(MAX_SETTINGS_BYTES + 1)
+            if not answer.length or len(body) > MAX_SETTINGS_BYTES:
+                why = ""  # read(number) does not raise for an answer that was cut off
+        else:
+            why = "HTTP status %d" % answer.status
     except _Failure as failure:
-        raise ConnectionError("VWO's settings: %s" % failure) from None
+        why = str(failure)
     except Exception as error:
         if _is_interrupt(error):
             raise
-        raise ConnectionError("VWO's settings: the answer was cut off") from None
     finally:
         connection.close()
-    if not 200 <= status < 300:
-        raise ConnectionError("VWO's settings: HTTP status %d" % status)
+    if why:
+        raise ConnectionError("VWO's settings: " + why)
     if len(body) > MAX_SETTINGS_BYTES:
         raise ValueError("VWO's settings are longer than 8 MiB")
-    try:
-        settings: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        settings = None
+    settings = _parsed(body)
     if not _is_mapping(settings):
         raise ValueError("VWO's settings are not a JSON object")
     return dict(settings)
