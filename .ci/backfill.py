@@ -191,7 +191,7 @@ def resumed(ran):
 
 
 def shown(ran):
-    return "%d | %d, %d, %d, %d | %s" % (*ran[:5], ran.err.split("\n")[0][:230])
+    return "%d | %d, %d, %d, %d | %s" % (*ran[:5], ran.err.split("\n")[0])
 
 
 def odd():
@@ -218,7 +218,8 @@ def moody():
     moods = collections.Counter()
 
     def take(line, body):
-        mood = dice.choice(["take"] * 12 + ["503", "400", "413", "hang up", "take, hang up"])
+        mood = dice.choice(["take"] * 12 + [
+            "503", "400", "413", "hang up", "take, hang up"])
         moods[mood] += 1
         if mood.startswith("take"):
             server.keep(line, body)
@@ -288,7 +289,8 @@ def signals():
 
 
 def rate():
-    print("\n| %d rows of | rows/s | peak memory | status |\n|---|---|---|---|" % OPTIONS.rows)
+    print("\n| %d rows of | rows/s | peak memory | status |" % OPTIONS.rows)
+    print("|---|---|---|---|")
     for name, head, line in ("CSV", HEAD, b"u-%d,pro\n"), ("JSON Lines", b"", LINE):
         with open("in", "wb") as file:
             file.write(head)
@@ -312,7 +314,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("parts", nargs="*", default=["odd", "moody", "signals", "rate"])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--file", default=os.path.join(os.path.dirname(HERE), "vwo_push.py"))
+    parser.add_argument("--file", default=os.path.join(HERE, "..", "vwo_push.py"))
     OPTIONS = parser.parse_args()
     OPTIONS.file = os.path.abspath(OPTIONS.file)
     with tempfile.TemporaryDirectory() as folder:
