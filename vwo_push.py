@@ -2551,10 +2551,10 @@ def _parse(argv: Sequence[str] | None) -> Any:
                         help="one push; prints true or false")
     types = {"--skip": int, "--timeout": float}
     for name, takes, text in _HELP:
-        kind: dict[str, Any] = {"action": "store_const", "const": True}
+        more: dict[str, Any] = {"action": "store_const", "const": True}
         if takes:
-            kind = {"metavar": takes, "type": types.get(name, str)}
-        parser.add_argument(name, help=text, **kind)
+            more = {"metavar": takes, "type": types.get(name, str)}
+        parser.add_argument(name, help=text, **more)
     args = parser.parse_args(argv)
     args.source = vars(args)["from"]  # from is no name in Python
     forms = [args.check, args.demo, args.source is not None, args.push]
