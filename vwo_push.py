@@ -2643,9 +2643,8 @@ class _Backfill:
 
     def _stop(self, why: str, status: int, until: float = float("inf")) -> None:
         """Read no further, and wait *until* then for what is in flight."""
-        self._until = min(self._until, until)
         if not self._end or status > 128:
-            self._end, self._status = why, status
+            self._end, self._status, self._until = why, status, until
 
     def run(self) -> int:
         import logging  # with a handler, or the client says on stderr what is said here
