@@ -2625,13 +2625,15 @@ class _Backfill:
         self._end, self._status = "", 0  # why it ends before the file does; exit status
         self._until = float("inf")  # then, what is in flight is given up
         self._results: deque[PushResult] = deque()  # not yet counted
-        self._pending: deque[tuple[int, Any, int]] = deque()  # without a result: number of
-        self._size = 0  # the row, the row, dimensions; of all pending rows
+        # Rows that have no result yet: number, row, how many dimensions. And all of these.
+        self._pending: deque[tuple[int, Any, int]] = deque()
+        self._size = 0
         self._read = self._delivered = self._rejected = 0
+        self._keeps = args.rejects is not None  # are the rejects kept?
         self._lost = sys.maxsize  # the first row that was neither delivered nor kept
         self._reasons: dict[str, list[Any]] = {}  # how many rejects, and the first
         self._began = self._looked = _now()
-        self._failures, self._failing = 0, float("inf")  # how many; since when nothing else
+        self._failures, self._failing = 0, float("inf")  # of requests; since when all fail
         self._answer: int | None = None  # the last status
         self._requests = 0  # before it came for the first time
 
@@ -2656,11 +2658,12 @@ class _Backfill:
                 raise _Stop("%s: %s" % (self._name, fault)) from None
         if self._end:
             return self._summary()
+        mode = "w" if self._args.skip is None else "a"
         # One worker keeps the rows in order. The bound is ours: the client's ends some
         # time after a result. It may refuse its options: the rejects are emptied later.
         with _client(self._args, max_workers=1, max_pending=sys.maxsize,
                      on_result=self._results.append) as self._client, \
-                _open_rejects(self._args, self._source) as self._rejects:
+                _open_rejects(self._args.rejects, self._source, mode) as self._rejects:
             self._read_all()
             self._wait(0)
             self._client.close(0)
@@ -2707,15 +2710,14 @@ class _Backfill:
         self._rejected += 1
         self._reasons.setdefault(kind, [0, number, why])[0] += 1
         try:
-            if self._rejects is not None:
-                self._rows.write(self._rejects, row, why)
-                self._rejects.flush()
-                return
+            self._rows.write(self._rejects, row, why)
+            self._rejects.flush()
         except OSError as error:
             _cut_off(self._rejects)  # or closing it fails, too
-            self._rejects = None
+            self._keeps = False
             self._stop("the rejects cannot be written: %s" % error.strerror, 1)
-        self._lost = min(self._lost, number)
+        if not self._keeps:
+            self._lost = min(self._lost, number)
 
     def _wait(self, size: int) -> None:
         """Wait until at most *size* dimensions have no result, or the time is over."""
@@ -2781,14 +2783,10 @@ class _Backfill:
         return self._status or int(self._rejected > 0)
 
 
-def _open_rejects(args: Any, source: Any) -> Any:
-    import contextlib
-    if args.rejects is None:
-        return contextlib.nullcontext()
-    if os.path.exists(args.rejects) and os.path.samefile(args.rejects, source.fileno()):
+def _open_rejects(path: str | None, source: Any, mode: str) -> IO[str]:
+    if path and os.path.exists(path) and os.path.samefile(path, source.fileno()):
         raise _Stop("--rejects must not be the file that is read")
-    return open(args.rejects, "w" if args.skip is None else "a", encoding="utf-8",
-                newline="")
+    return open(os.devnull if path is None else path, mode, encoding="utf-8", newline="")
 
 
 def _push_many(args: Any) -> int:
