@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Hold ``--from`` to what it promises, as a user would: real files, real local servers.
 
-usage: backfill.py [--rows N] [--file vwo_push.py] [odd] [moody] [ends] [rate]
+usage: backfill.py [--rows N] [--file vwo_push.py] [rate] [odd] [moody] [ends]
 
+rate     N rows of CSV and of JSON Lines: rows per second, peak memory
 odd      a table of odd files: exit status, figures, the first line of stderr
 moody    a server that fails at random; runs that are interrupted and resumed
 ends     SIGTERM and Ctrl-C, where a server never answers; a server that refuses the key,
          and one that dies; and then the run that resumes
-rate     N rows of CSV and of JSON Lines: rows per second, peak memory
 
 Prints Markdown. Exit status 1: a figure does not add up.
 """
@@ -282,7 +282,7 @@ def ends():
                 heard.wait()
                 run.child.send_signal(signal.SIGINT)
             ran = run.end()
-            print("| %s, %s | %s |" % (name, argv[:1] or "no rejects", shown(ran)))
+            print("| %s, %s | %s |" % (name, " ".join(argv) or "no rejects", shown(ran)))
             check(ran.status == status and len(requests) < 160 and ran.seconds < 60, ran)
             skip = resumed(ran)
             rest = Run(server.url, "--from", "in", *argv, "--skip", skip).end()
@@ -320,7 +320,8 @@ def rate():
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=["odd", "moody", "ends", "rate"])
+    # The rate comes first: a child begins with the peak of memory that this process has.
+    parser.add_argument("parts", nargs="*", default=["rate", "odd", "moody", "ends"])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--file", default=os.path.join(HERE, "..", "vwo_push.py"))
     OPTIONS = parser.parse_args()
