@@ -29,7 +29,8 @@ import threading
 import time
 import urllib.parse
 
-Ran = collections.namedtuple("Ran", "status read delivered rejected skipped err seconds mb")
+Ran = collections.namedtuple(
+    "Ran", "status read delivered rejected skipped err seconds usage")
 HERE = os.path.dirname(os.path.abspath(__file__))
 HEAD, LINE = b"user_id,plan\n", b'{"user_id": "u-%d", "dimensions": {"plan": "pro"}}\n'
 JSON, WRONG = LINE % 1 + LINE % 2, []
@@ -165,7 +166,7 @@ class Run:
         out, err = (file.seek(0) or file.read() for file in (self.out, self.err))
         counts = [int(found) for found in re.findall(r"\d+", out)] or [0] * 4
         check(counts[0] == sum(counts[1:]), "read is not the sum of the others", out, err)
-        return Ran(self.child.returncode, *counts, err, seconds, usage.ru_maxrss / 1024)
+        return Ran(self.child.returncode, *counts, err, seconds, usage)
 
 
 def write(name, content):
@@ -297,8 +298,8 @@ def ends():
 
 
 def rate():
-    print("\n| %d rows of | rows/s | peak memory | status |" % OPTIONS.rows)
-    print("|---|---|---|---|")
+    print("\n| %d rows of | rows/s | CPU, us/row | peak memory | status |" % OPTIONS.rows)
+    print("|---|---|---|---|---|")
     for name, head, line in ("CSV", HEAD, b"u-%d,pro\n"), ("JSON Lines", b"", LINE):
         with open("in", "wb") as file:
             file.write(head)
@@ -313,8 +314,9 @@ def rate():
         process.start()  # not in this process: the machine has two cores
         ran = Run(server.url, "--from", "in").end()
         process.kill()
-        print("| %s | %d | %.0f MB | %d |" % (
-            name, OPTIONS.rows / ran.seconds, ran.mb, ran.status))
+        cpu = (ran.usage.ru_utime + ran.usage.ru_stime) * 1e6 / OPTIONS.rows
+        print("| %s | %d | %.1f | %.0f MB | %d |" % (
+            name, OPTIONS.rows / ran.seconds, cpu, ran.usage.ru_maxrss / 1024, ran.status))
         check(ran.delivered == OPTIONS.rows == taken.value, "the server took", taken.value)
 
 
