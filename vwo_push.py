@@ -2346,20 +2346,19 @@ class _Fault(Exception):
 
 
 def _lines(text: IO[str]) -> Iterator[str]:
-    line = ""
-    try:
-        for line in iter(lambda: text.readline(MAX_LINE_CHARS + 1), ""):
-            if len(line) > MAX_LINE_CHARS:
-                raise _Fault("longer than %d characters" % MAX_LINE_CHARS)
+    for line in iter(partial(text.readline, MAX_LINE_CHARS + 1), ""):
+        if line.startswith("\x1f\udc8b"):
+            raise _Fault("gzip; use: gzip -dc FILE | python3 vwo_push.py --from -")
+        if "\0" in line:
+            raise _Fault("a NUL; if this is UTF-16: iconv -f UTF-16 -t UTF-8")
+        if len(line) > MAX_LINE_CHARS:
+            raise _Fault("a line longer than %d characters" % MAX_LINE_CHARS)
+        try:
             if not line.isascii():
                 line.encode()
-            yield line
-    except UnicodeEncodeError:
-        raise _Fault("gzip; read it with: gzip -dc FILE | python3 vwo_push.py --from -"
-                     if line.startswith("\x1f\udc8b") else
-                     "not UTF-8; convert it with: iconv -f WINDOWS-1252 -t UTF-8") from None
-    except OSError as error:
-        raise _Fault("cannot be read: %s" % error.strerror) from None
+        except UnicodeEncodeError:
+            raise _Fault("not UTF-8; perhaps: iconv -f WINDOWS-1252 -t UTF-8") from None
+        yield line
 
 
 class _CsvRows:
@@ -2369,12 +2368,14 @@ class _CsvRows:
         import csv
         csv.field_size_limit(MAX_LINE_CHARS)
         self._csv, self._extra = csv, 0
+        self._writer: Any = None  # of the rejects
         self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
-        header = next(iter(self))
+        header = next(iter(self), [""])
         self._extra = header[-1:].count(_ERROR)  # a file of rejects has one column more
         self._header = header[:len(header) - self._extra]
-        used = [name.strip() for name in columns.split(",")] if columns else self._header
-        self._names = [name for name in used if name not in ("user_id", _ERROR)]
+        names = columns.split(",") if columns is not None else self._header
+        self._names = [name.strip() for name in names]
+        self._names = [name for name in self._names if name not in ("user_id", _ERROR)]
         self._check_header()
         self._long = set(self._names) == {"key", "value"}
         self.member = "key" if self._long else "column"
@@ -2389,16 +2390,15 @@ class _CsvRows:
             problems.append("columns beside user_id, key and value")
         if problems:
             raise _Fault("the header has %s; expected user_id and a column for each "
-                         "dimension, or user_id,key,value, with commas between, or a JSON "
-                         "object in each line; --columns picks some" % problems[0])
+                         "dimension, or user_id,key,value, with commas between; "
+                         "--columns picks some" % problems[0])
 
     def __iter__(self) -> Iterator[list[str]]:
         try:
             for cells in self._reader:
-                if "\0" in "".join(cells):  # until 3.10 the reader says so itself
-                    raise self._csv.Error("line contains NUL")
-                if cells:  # not an empty line
-                    yield [cell.strip() for cell in cells[:len(cells) - self._extra]]
+                cells = [cell.strip() for cell in cells]
+                if cells and cells != [""]:  # not a blank line
+                    yield cells[:len(cells) - self._extra]
         except self._csv.Error as error:
             raise _Fault("not CSV, %s; expected quotes around a whole cell, and doubled "
                          "within" % error) from None
@@ -2412,10 +2412,11 @@ class _CsvRows:
         return named["user_id"], {name: named[name] for name in self._names if named[name]}
 
     def write(self, file: IO[str], cells: list[str], why: str) -> None:
-        writer = self._csv.writer(file)  # its line end, \r\n, has it quote every \r
-        if not file.tell():
-            writer.writerow(self._header + [_ERROR])
-        writer.writerow(cells + [why])
+        if self._writer is None:
+            self._writer = self._csv.writer(file)  # its line end has it quote every \r
+            if not (file.seekable() and file.tell()):  # not added to the rejects before
+                self._writer.writerow(self._header + [_ERROR])
+        self._writer.writerow(cells + [why])
 
 
 class _JsonRows:
@@ -2427,9 +2428,7 @@ class _JsonRows:
         self._lines = lines
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for line in self._lines:
-            if line.strip():
-                yield self._read(line.strip())
+        return (self._read(line.strip()) for line in self._lines if line.strip())
 
     def _read(self, line: str) -> dict[str, Any]:
         try:
@@ -2455,21 +2454,49 @@ def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
     """Tell the format by the first character."""
     from itertools import chain
     first = next((line for line in lines if line.strip()), "")
-    lines = chain([first], lines)
+    if first.strip()[:1] == "[":
+        raise _Fault("a JSON array; expected a JSON object in each line: jq -c '.[]' FILE")
     if first.strip()[:1] not in ("", "{"):
-        return _CsvRows(lines, columns)
-    if columns and first:
+        return _CsvRows(chain([first], lines), columns)
+    if columns is not None and first:
         raise _Fault("not CSV; --columns is for CSV")
-    return _JsonRows(lines)  # of no row, too: the rejects of a run that had none
+    return _JsonRows(chain([first], lines))  # of no row, too: the rejects of a run
 
 
 # -- Command line ------------------------------------------------------------------------
 
-_OPTIONS = ("account_id", "sdk_key", "collection_prefix", "fme", "event_arch", "base_url",
-            "timeout")  # of Client that the command line has, too
 MAX_BACKFILL_PENDING = 10_000  # dimensions in memory at a time
 SETTLE_SECONDS = 10.0  # that an interrupted run waits for what is in flight
 DEAD_SECONDS, DEAD_REQUESTS = 30.0, 10  # of failures only; then a run gives up
+
+_CLIENT_OPTIONS = ("account_id", "sdk_key", "collection_prefix", "fme", "event_arch",
+                   "base_url", "timeout")
+_USAGE = "python3 vwo_push.py [options] KEY VALUE USER_ID | --from FILE | --check | --demo"
+_HELP = (  # options, what they take, what they do
+    ("--check", "", "is VWO reached, and which options do its settings ask for?"),
+    ("--demo", "", "see it work: no account, no network"),
+    ("--dry-run", "", "print the requests, the key masked, and send nothing"),
+    ("--from", "FILE", "push every row of FILE; - is stdin"),
+    ("--columns", "A,B", "of a CSV file, send these columns only"),
+    ("--rejects", "FILE", "rows not delivered, and why; emptied first, not with --skip"),
+    ("--skip", "N", "pass over the first N rows"),
+    ("--quiet", "", "print nothing but errors"),
+    ("--account-id", "ID", "default: VWO_ACCOUNT_ID (arguments show in process lists)"),
+    ("--sdk-key", "KEY", "default: VWO_SDK_KEY in the environment"),
+    ("--settings", "FILE", "read both from an official settings file"),
+    ("--fme", "", "it is an FME account"),
+    ("--event-arch", "", "it is a FullStack account with events architecture"),
+    ("--collection-prefix", "PREFIX", "data residency, for example eu01"),
+    ("--base-url", "URL", "default: " + BASE_URL),
+    ("--timeout", "SECONDS", "for one attempt, default 5"),
+)
+_NOTES = """\
+A file is CSV in UTF-8 with a header, user_id and a column for each dimension, or
+user_id,key,value; or JSON Lines of {"user_id": "u-1", "dimensions": {"plan": "free"}}.
+With --fme, JSON Lines may hold numbers, true and false; CSV cells and VALUE stay text.
+
+Exit status: 0 everything was delivered, 1 something was not, 2 usage, 3 nothing got
+through any more, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 class _Stop(Exception):
@@ -2480,6 +2507,12 @@ class _Stop(Exception):
         self.status = status
 
 
+def _cut_off(stream: Any) -> None:
+    """Let *stream* lead nowhere: a read finds its end, and what is written vanishes."""
+    with open(os.devnull, "r+b", 0) as nothing:
+        os.dup2(nothing.fileno(), stream.fileno())
+
+
 def _print(text: str, stream: Any) -> None:
     if stream is None:  # closed by whoever started this process
         return
@@ -2488,8 +2521,7 @@ def _print(text: str, stream: Any) -> None:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:  # a closed pipe, a full disk
-        # Or Python would try at exit to write what is still in the buffer.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _cut_off(stream)  # or Python tries at exit to write what is in the buffer
         if stream is not sys.stderr:
             raise _Stop("the output cannot be written: %s" % error.strerror, 1) from None
 
@@ -2507,30 +2539,30 @@ def _parse(argv: Sequence[str] | None) -> Any:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            _complain(message + "; see --help")
-            self.exit(2)
+            raise _Stop(message + "; see --help")
 
-    parser = Parser(add_help=False)
-    parser.add_argument("push", nargs="*")
-    parser.add_argument("--from", dest="source")
-    parser.add_argument("--skip", type=int)
-    parser.add_argument("--timeout", type=float)
-    parser.add_argument("-h", "--help", action="store_true")
-    for name in ("check", "demo", "dry-run", "event-arch", "fme", "quiet", "version"):
-        parser.add_argument("--" + name, action="store_const", const=True)
-    for name in ("account-id", "base-url", "collection-prefix", "columns", "rejects",
-                 "sdk-key", "settings"):
-        parser.add_argument("--" + name)
+        def _print_message(self, message: str, file: Any = None) -> None:
+            _print(message, file)  # of --help and --version; argparse's own may raise
+
+    parser = Parser(usage=_USAGE, description="Tag users with custom dimensions in VWO.",
+                    epilog=_NOTES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version="vwo_push " + __version__)
+    parser.add_argument("push", nargs="*", metavar="KEY VALUE USER_ID",
+                        help="one push; prints true or false")
+    types = {"--skip": int, "--timeout": float}
+    for name, takes, text in _HELP:
+        more: dict[str, Any] = {"action": "store_const", "const": True}
+        if takes:
+            more = {"metavar": takes, "type": types.get(name, str)}
+        parser.add_argument(name, help=text, **more)
     args = parser.parse_args(argv)
-    if args.help or args.version:
-        _say(_USAGE if args.help else "vwo_push " + __version__)
-        parser.exit()
+    args.source = vars(args)["from"]  # from is no name in Python
     forms = [args.check, args.demo, args.source is not None, args.push]
     if (sum(map(bool, forms)) != 1 or len(args.push) not in (0, 3)
             or args.dry_run and (args.check or args.demo)):
         parser.error("give KEY VALUE USER_ID, or --from FILE, or --check, or --demo")
     for name in ("columns", "rejects", "skip"):
-        if args.source is None and getattr(args, name) is not None:
+        if args.source is None and vars(args)[name] is not None:
             parser.error("--%s goes with --from" % name)
     if args.skip is not None and args.skip < 0:
         parser.error("--skip must be 0 or more")
@@ -2556,9 +2588,8 @@ def _nowhere(request: Request, timeout: float) -> int:
 def _client(args: Any, **more: Any) -> Client:
     """A client with what was given as options, and else with what the settings hold."""
     settings = _settings(args)
-    for name in _OPTIONS:
-        if getattr(args, name) is not None:
-            more[name] = getattr(args, name)
+    more.update({name: vars(args)[name] for name in _CLIENT_OPTIONS
+                 if vars(args)[name] is not None})
     if args.dry_run:  # masked from the start, so that it cannot be printed
         key = more.get("sdk_key") or _from_settings(settings)["sdk_key"]
         more.update(sdk_key="X" * len(_sdk_key(key)), transport=_nowhere)
@@ -2577,9 +2608,9 @@ def _push_one(args: Any) -> int:
 
 def _show(requests: Iterable[Request]) -> None:
     for request in requests:
-        lines = ["%s: %s" % header for header in request.headers.items()]
-        lines += ["", request.body.decode(), ""] if request.body else [""]
-        _say("\n".join(["%s %s" % request[:2], *lines]))
+        head = "".join("%s: %s\n" % header for header in request.headers.items())
+        body = "\n%s\n" % request.body.decode() if request.body else ""
+        _say("%s %s\n%s%s" % (request.method, request.url, head, body))
 
 
 class _Backfill:
@@ -2589,49 +2620,57 @@ class _Backfill:
     """
 
     def __init__(self, args: Any, source: Any) -> None:
-        self._args, self._source = args, source
-        self.name = "stdin" if args.source == "-" else args.source
+        self._args, self._source, self._skip = args, source, args.skip or 0
+        self._name = "stdin" if args.source == "-" else args.source
         self._end, self._status = "", 0  # why it ends before the file does; exit status
         self._until = float("inf")  # then, what is in flight is given up
         self._results: deque[PushResult] = deque()  # not yet counted
-        self._pending: deque[tuple[int, Any, Any, Any]] = deque()  # pushed, without result
-        self._room = MAX_BACKFILL_PENDING  # dimensions
-        self._read = self._delivered = self._rejected = self._skipped = 0
+        # Rows that have no result yet: number, row, how many dimensions. And all of these.
+        self._pending: deque[tuple[int, Any, int]] = deque()
+        self._size = 0
+        self._read = self._delivered = self._rejected = 0
+        self._keeps = args.rejects is not None  # are the rejects kept?
         self._lost = sys.maxsize  # the first row that was neither delivered nor kept
         self._reasons: dict[str, list[Any]] = {}  # how many rejects, and the first
         self._began = self._looked = _now()
-        self._failing = float("inf")  # since when every request has failed
-        self._failures = 0  # of requests, so far
+        self._failures, self._failing = 0, float("inf")  # of requests; since when all fail
         self._answer: int | None = None  # the last status
         self._requests = 0  # before it came for the first time
 
     def on_signal(self, number: int, _: object) -> None:
         """End the run. Nothing is raised, or the rows would not add up."""
-        self._until = 0.0 if self._status > 128 else _now() + SETTLE_SECONDS
-        self._end, self._status = "interrupted", 128 + number
-        # A read that waits for input is tried again, and finds the end of the file.
-        with open(os.devnull) as nothing:
-            os.dup2(nothing.fileno(), self._source.fileno())
+        seconds = 0.0 if self._status > 128 else SETTLE_SECONDS  # the second ends the wait
+        self._stop("interrupted", 128 + number, _now() + seconds)
+        _cut_off(self._source)  # a read that waits for input is tried again, and ends
+
+    def _stop(self, why: str, status: int, until: float = float("inf")) -> None:
+        """Read no further, and wait *until* then for what is in flight."""
+        if not self._end or status > 128:
+            self._end, self._status, self._until = why, status, until
 
     def run(self) -> int:
-        import contextlib
         import logging  # with a handler, or the client says on stderr what is said here
         logging.getLogger("vwo_push").addHandler(logging.NullHandler())
-        self._rows = _rows_of(_lines(self._source), self._args.columns)
-        if self._end:  # by a signal, while it waited for the header
-            return self._summary()
-        # Made before the rejects are emptied: it may refuse its options. One worker keeps
-        # the rows in order. The bound is ours: the client's ends some time after a result.
-        self._client = _client(self._args, max_workers=1, max_pending=sys.maxsize,
-                               on_result=self._results.append)
-        self._rejects = _open_rejects(self._args, self._source)
         try:
+            self._rows = _rows_of(_lines(self._source), self._args.columns)
+        except (_Fault, OSError) as fault:
+            if not self._end:  # else a signal has cut the header off
+                raise _Stop("%s: %s" % (self._name, fault)) from None
+        if self._end:
+            return self._summary()
+        mode = "w" if self._args.skip is None else "a"
+        # One worker keeps the rows in order. The bound is ours: the client's ends some
+        # time after a result. It may refuse its options: the rejects are emptied later.
+        with _client(self._args, max_workers=1, max_pending=sys.maxsize,
+                     on_result=self._results.append) as self._client, \
+                _open_rejects(self._args.rejects, self._source, mode) as self._rejects:
             self._read_all()
-            self._settle()
-        finally:
-            with contextlib.suppress(OSError):  # was said when the last one was written
-                if self._rejects is not None:
-                    self._rejects.close()
+            self._wait(0)
+            self._client.close(0)
+            for number, row, _ in self._pending:
+                why = "not delivered in time, " + self._end
+                self._reject(number, row, why, why)
+            self._show_progress("\n")
         return self._summary()
 
     def _read_all(self) -> None:
@@ -2640,65 +2679,53 @@ class _Backfill:
                 if self._end:  # by a signal: the row may be cut off
                     break
                 self._read += 1
-                self._take(row)
-                while self._room <= 0 and not self._end:
-                    self._wait()
+                if self._read > self._skip:
+                    self._push(row)
+                self._wait(MAX_BACKFILL_PENDING - 1)
                 if _now() - self._looked > 0.2:
                     self._look()
-        except _Fault as fault:
-            self._stop("row %d of %s: %s" % (self._read + 1, self.name, fault), 1)
+        except (_Fault, OSError) as fault:
+            self._stop("row %d of %s: %s" % (self._read + 1, self._name, fault), 1)
 
-    def _stop(self, why: str, status: int) -> None:
-        if not self._end:
-            self._end, self._status = why, status
-
-    def _take(self, row: Any) -> None:
-        if self._read <= (self._args.skip or 0):
-            self._skipped += 1
-            return
-        dimensions: dict[str, Any] = {}
+    def _push(self, row: Any) -> None:
+        name = ""
         try:
             user_id, dimensions = self._rows.parse(row)
-            if self._args.dry_run:
-                _show(self._client.requests_for(dimensions, user_id))
-            elif self._client.push(dimensions, user_id):
-                self._pending.append((self._read, row, user_id, dimensions))
-                self._room -= len(dimensions)
-            else:
-                self._client.requests_for(dimensions, user_id)  # raises, and says why
-                raise _Invalid("out of memory")
-        except _Invalid as invalid:
-            why = str(invalid)
-            if why.startswith("custom_dimension_"):
-                why = self._column(dimensions) + why
-            self._reject(self._read, row, why, invalid.kind)
-
-    def _column(self, dimensions: dict[str, Any]) -> str:
-        """Which one is not valid, if any."""
-        for name, value in dimensions.items():
-            try:
+            if not self._args.dry_run and self._client.push(dimensions, user_id):
+                self._pending.append((self._read, row, len(dimensions)))
+                self._size += len(dimensions)
+                return
+            for name, value in dimensions.items():  # which one is not valid?
                 self._client.requests_for(name, value, "user")
-            except _Invalid:
-                return "%s %s: " % (self._rows.member, name)
-        return ""
+            name = ""
+            requests = self._client.requests_for(dimensions, user_id)
+            if not self._args.dry_run:
+                raise _Invalid("out of memory")
+            _show(requests)
+        except _Invalid as invalid:
+            why = "%s %s: " % (self._rows.member, name) if name else ""
+            self._reject(self._read, row, why + str(invalid), invalid.kind)
 
     def _reject(self, number: int, row: Any, why: str, kind: str) -> None:
         self._rejected += 1
         self._reasons.setdefault(kind, [0, number, why])[0] += 1
         try:
-            if self._rejects is not None:
-                self._rows.write(self._rejects, row, why)
-                self._rejects.flush()
-                return
+            self._rows.write(self._rejects, row, why)
+            self._rejects.flush()
         except OSError as error:
+            _cut_off(self._rejects)  # or closing it fails, too
+            self._keeps = False
             self._stop("the rejects cannot be written: %s" % error.strerror, 1)
-        self._lost = min(self._lost, number)
+        if not self._keeps:
+            self._lost = min(self._lost, number)
 
-    def _wait(self) -> None:
-        # Not long, or a signal is seen late. Where no thread could be started, this one
-        # sends, and a short time would cut off every answer of a slow server.
-        self._client.flush(0.3 if threading.active_count() > 1 else 10.0)
-        self._look()
+    def _wait(self, size: int) -> None:
+        """Wait until at most *size* dimensions have no result, or the time is over."""
+        while self._size > size and _now() < self._until:
+            # Not long, or a signal is seen late. Where no thread could be started, this
+            # one sends, and a short time would cut off every answer of a slow server.
+            self._client.flush(0.3 if threading.active_count() > 1 else 10.0)
+            self._look()
 
     def _look(self) -> None:
         """Count the results, show the progress, and end the run if nothing gets through."""
@@ -2706,49 +2733,35 @@ class _Backfill:
         self._looked, stats = _now(), self._client.stats()
         while self._results:
             self._count(self._results.popleft(), stats["requests"])
+        dead = (400 <= (self._answer or 0) < 500
+                and stats["requests"] - self._requests > DEAD_REQUESTS)
         failures = stats["failed"] + stats["retries"]
         if failures > self._failures:
             self._failures, self._failing = failures, min(self._failing, self._looked)
-            if self._looked - self._failing > DEAD_SECONDS:
-                self._stop("nothing gets through any more, every request of the last "
-                           "%d s failed; try --check" % DEAD_SECONDS, 3)
-        if (stats["requests"] - self._requests > DEAD_REQUESTS
-                and 400 <= (self._answer or 0) < 500):
-            self._stop("nothing gets through any more, %d requests in a row were refused; "
-                       "try --check" % DEAD_REQUESTS, 3)
+            dead |= self._looked - self._failing > DEAD_SECONDS
+        if dead:
+            self._stop("nothing gets through any more; try --check", 3, self._looked)
         self._show_progress("")
 
     def _count(self, result: PushResult, requests: int) -> None:
-        # Nearly always the first: but when a close gives up, two threads have results.
-        pushed = next(each for each in self._pending
-                      if each[2:] == (result.user_id, result.dimensions))
-        self._pending.remove(pushed)
-        self._room += len(result.dimensions)
+        number, row, size = self._pending.popleft()  # one worker: results come in order
+        self._size -= size
         if result.status != self._answer:
             self._answer, self._requests = result.status, requests - 1
         if result.delivered:
             self._delivered += 1
             self._failing = float("inf")
         else:
-            why = "%s, %s, attempts: %d" % (
-                result.error, result.detail or "not sent", result.attempts)
-            self._reject(pushed[0], pushed[1], why, why)
-
-    def _settle(self) -> None:
-        while self._pending and _now() < self._until and self._status != 3:
-            self._wait()
-        self._client.close(0)
-        self._client.flush(1.0)  # a worker may be in the midst of its results
-        self._look()
-        self._show_progress("\n")
+            why = "%s, %s, attempts: %d" % (result.error, result.detail, result.attempts)
+            self._reject(number, row, why, why)
 
     def _counts(self, word: str) -> str:
         return "%s %d, delivered %d, rejected %d, skipped %d" % (
-            word, self._read, self._delivered, self._rejected, self._skipped)
+            word, self._read, self._delivered, self._rejected, min(self._read, self._skip))
 
     def _show_progress(self, end: str) -> None:
-        quiet = self._args.quiet or self._args.dry_run
-        if quiet or not (sys.stderr and sys.stderr.isatty()):
+        hidden = self._args.quiet or self._args.dry_run
+        if hidden or not (sys.stderr and sys.stderr.isatty()):
             return
         seconds = _now() - self._began
         text = "%s, %d/s" % (self._counts("row"), self._delivered / max(seconds, 0.001))
@@ -2761,22 +2774,19 @@ class _Backfill:
     def _summary(self) -> int:
         for number, first, why in sorted(self._reasons.values(), reverse=True)[:10]:
             _complain("%d rejected, the first is row %d of %s: %s" % (
-                number, first, self.name, why))
+                number, first, self._name, why))
         if self._end:
-            resume = max(self._args.skip or 0, min(self._read, self._lost - 1))
-            _complain("%s; resume with --skip %d" % (self._end, resume))
+            _complain("%s; resume with --skip %d" % (
+                self._end, max(self._skip, min(self._read, self._lost - 1))))
         if not self._args.dry_run:
             _say(self._counts("read"))
         return self._status or int(self._rejected > 0)
 
 
-def _open_rejects(args: Any, source: Any) -> IO[str] | None:
-    if args.rejects is None:
-        return None
-    if os.path.exists(args.rejects) and os.path.samefile(args.rejects, source.fileno()):
+def _open_rejects(path: str | None, source: Any, mode: str) -> IO[str]:
+    if path and os.path.exists(path) and os.path.samefile(path, source.fileno()):
         raise _Stop("--rejects must not be the file that is read")
-    return open(args.rejects, "w" if args.skip is None else "a", encoding="utf-8",
-                newline="")
+    return open(os.devnull if path is None else path, mode, encoding="utf-8", newline="")
 
 
 def _push_many(args: Any) -> int:
@@ -2792,8 +2802,6 @@ def _push_many(args: Any) -> int:
                   if threading.current_thread() is threading.main_thread()]
         try:
             return backfill.run()
-        except _Fault as fault:
-            raise _Stop("%s: %s" % (backfill.name, fault)) from None
         finally:
             for number, handler in before:
                 signal.signal(number, handler)
@@ -2804,8 +2812,8 @@ _STEPS = {  # of --check, and what to do where it ends
     "name": "mend --base-url, or the DNS of this machine: nslookup %(host)s",
     "connection": "open the firewall for %(host)s:%(port)d, or set %(scheme)s_PROXY",
     "tls": "set the clock; give your company's CA in SSL_CERT_FILE; or is it no TLS port?",
-    "answer": "is --base-url right, https:// for example? Or try again later",
-    "refusal": "compare account id, SDK key and --base-url with VWO's; --fme is for FME",
+    "answer": "compare --base-url, account id and SDK key with VWO's, --fme is for FME; or "
+              "try again later",
 }
 
 
@@ -2826,14 +2834,12 @@ def _check(args: Any) -> int:
     except (OSError, TypeError, ValueError) as error:
         failure = str(error).replace("VWO's settings: ", "").split(", ", 1)[-1]
     unused = {"proxy": not endpoint.proxy, "tls": not endpoint.ssl_context}
-    for step in ("proxy", "name", "connection", "tls", "answer"):
+    for step, advice in _STEPS.items():
         label = step.replace("tls", "TLS")
         if failure and step in (connection.stage, "answer"):
-            refused = step == "answer" and "HTTP status 4" in failure
-            advice = _STEPS["refusal" if refused else step] % {
-                **vars(endpoint), "scheme": endpoint.scheme.upper()}
-            line = "%s: failed, %s; next: %s" % (label, failure, advice)
-            (_complain if args.quiet else _say)(line)
+            advice %= {**vars(endpoint), "scheme": endpoint.scheme.upper()}
+            (_complain if args.quiet else _say)(
+                "%s: failed, %s; next: %s" % (label, failure, advice))
             return 1
         _say("%s: %s" % (label, "none" if unused.get(step) else "ok"))
     _say("the settings ask for collection_prefix=%(collection_prefix)r, "
@@ -2849,89 +2855,51 @@ _DEMO: list[tuple[dict[str, Any], tuple[Any, ...]]] = [  # options of Client, a 
 ]
 
 
-def _read_back(path: str, body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read_back(path: str, body: str) -> list[tuple[str, dict[str, Any]]]:
     """(visitor UUID, dimensions) of a request, as VWO's server would read them."""
-    url = urllib.parse.urlsplit(path)
-    if url.path.endswith("/push"):
-        query = dict(urllib.parse.parse_qsl(url.query, errors="strict"))
-        yield query["u"], json.loads(query["tags"])["u"]
-    elif url.path.endswith("/batch-events"):
-        for event in json.loads(body)["ev"]:
-            yield event["u"], json.loads(event["t"])["u"]
-    else:
-        data = json.loads(body)["d"]
-        del data["visitor"]["props"][RESERVED_KEY]
-        yield data["visId"], data["visitor"]["props"]
-
-
-def _demo_push(url: str, options: dict[str, Any], push: tuple[Any, ...]) -> bool:
-    with Client(1, "demo-key", base_url=url, **options) as client:
-        given = "".join(", %s=%r" % option for option in options.items())
-        _say('Client(1, "demo-key", base_url=%r%s).push%r' % (url, given, push))
-        delivered = client.push(*push) and client.flush(10)
-        _say("stats: " + json.dumps(client.stats()))
-    return delivered
+    if not body:
+        query = dict(urllib.parse.parse_qsl(path.partition("?")[2], errors="strict"))
+        return [(query["u"], json.loads(query["tags"])["u"])]
+    content = json.loads(body)
+    if "ev" in content:
+        return [(event["u"], json.loads(event["t"])["u"]) for event in content["ev"]]
+    dimensions = content["d"]["visitor"]["props"]
+    del dimensions[RESERVED_KEY]
+    return [(content["d"]["visId"], dimensions)]
 
 
 def _demo(args: Any) -> int:
     """Send real pushes to a collector in this process, and show what arrives."""
-    import http.server
-    import socketserver
-    arrived: list[tuple[str, Any, bytes]] = []
-
-    class Collector(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            arrived.append((self.requestline, self.headers, body))
-            self.wfile.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-        do_POST = do_GET
-
+    _load(network=True)
     os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Collector) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        url = "http://127.0.0.1:%d" % server.server_address[1]
-        delivered = [_demo_push(url, *each) for each in _DEMO]
-        server.shutdown()
-    users = {visitor_uuid(1, push[-1]): push[-1] for _, push in _DEMO}
-    for line, head, body in arrived:
-        _say("\n%s\n%s%s" % (line, head, body.decode()))
-        for visitor, dimensions in _read_back(line.split()[1], body):
-            _say("read back: user %s, visitor %s, %s" % (
-                users[visitor], visitor, json.dumps(dimensions, ensure_ascii=False)))
-    return 0 if all(delivered) else 1
+    all_delivered = True
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        collector.settimeout(10)  # where no thread can be started, nothing comes
+        url = "http://127.0.0.1:%d" % collector.getsockname()[1]
+        for options, push in _DEMO:
+            given = "".join(", %s=%r" % option for option in options.items())
+            _say('Client(1, "demo-key", base_url=%r%s).push%r\n' % (url, given, push))
+            with Client(1, "demo-key", base_url=url, **options) as client:
+                accepted = client.push(*push)
+                head, body = _collected(collector)
+                all_delivered &= accepted and client.flush(10)
+            _say("%s\n%s" % (head, body))
+            for visitor, dimensions in _read_back(head.split()[1], body):
+                _say("read back: user %s, visitor %s, %s" % (
+                    push[-1], visitor, json.dumps(dimensions, ensure_ascii=False)))
+            _say("stats: %s\n" % json.dumps(client.stats()))
+    return 0 if all_delivered else 1
 
 
-_USAGE = """\
-Tag users with custom dimensions in VWO.
-
-python3 vwo_push.py --check                   is VWO reached, with which options?
-python3 vwo_push.py --demo                    see it work: no account, no network
-python3 vwo_push.py plan premium user-42      one push; prints true or false
-python3 vwo_push.py --dry-run plan free u-1   what would be sent, the key masked
-python3 vwo_push.py --from users.csv          push every row; - is stdin
-
-A file is CSV in UTF-8 with a header, user_id and a column for each dimension, or
-user_id,key,value; or JSON Lines of {"user_id": "u-1", "dimensions": {"plan": "free"}}.
-With --fme, JSON Lines may hold numbers, true and false; CSV cells and VALUE stay text.
-
---columns A,B                of a CSV file, send these columns only
---rejects FILE               keep the rows that were not delivered, and why; FILE is
-                             emptied first, but with --skip they are added to it
---skip N                     pass over the first N rows
---quiet                      print nothing but errors
---account-id, --sdk-key      default: VWO_ACCOUNT_ID and VWO_SDK_KEY in the environment
-                             (arguments show in process lists)
---settings FILE              read both from an official settings file
---fme                        it is an FME account
---event-arch                 it is a FullStack account with events architecture
---collection-prefix PREFIX   data residency, for example eu01
---base-url URL               default: https://dev.visualwebsiteoptimizer.com
---timeout SECONDS            for one attempt, default 5
---version, --help            print it
-
-Exit status: 0 everything was delivered, 1 something was not, 2 usage, 3 nothing got
-through any more, 130 after Ctrl-C, 143 after SIGTERM."""  # no docstring: -OO would drop it
+def _collected(collector: socket.socket) -> tuple[str, str]:
+    """Receive a request and answer it: its head, its body."""
+    connection, _ = collector.accept()
+    with connection, connection.makefile("rb") as file:
+        head = b"".join(iter(file.readline, b"\r\n")).decode()
+        length = head.partition("Content-Length: ")[2].partition("\r")[0]
+        body = file.read(int(length or 0)).decode()
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+    return head, body
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -2943,13 +2911,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _push_many if args.source is not None else _push_one)
         with contextlib.redirect_stdout(None if args.quiet else sys.stdout):
             return form(args)
-    except SystemExit as stop:  # argparse has said what it had to say
-        return int(stop.code or 0)
+    except SystemExit:  # --help and --version were printed
+        return 0
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except (_Stop, OSError, TypeError, ValueError, RuntimeError) as error:
-        _complain(error)  # RuntimeError: no thread for the demo's collector
+    except (_Stop, OSError, TypeError, ValueError) as error:
+        _complain(error)
         return getattr(error, "status", 2)
 
 
