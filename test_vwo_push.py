@@ -5105,7 +5105,7 @@ class BackfillTest(CommandCase):
         self.put("BACKOFF_SECONDS", 0.1)
         for seconds, number, answers, status in (
                 (0.3, 1000, [200, 503], 3), (60.0, 3, [200, 503], 1),
-                (0.2, 20, [503, 200] * 20, 0)):  # 1 s in all
+                (0.5, 24, [503, 200] * 24, 0)):  # 1.2 s in all
             self.put("DEAD_SECONDS", seconds)
             ran = self.backfill(self.stub(*answers), rows(range(number)))
             self.assertEqual(ran.status, status, ran)
@@ -5125,6 +5125,8 @@ class BackfillTest(CommandCase):
         arrived = {value for received in stub.take_all()
                    for _, _, value in read_back(received)}
         self.assertEqual(arrived | set(kept), set(map(str, range(300))))
+
+
 # -- The README ------------------------------------------------------------------------
 
 
