@@ -4691,8 +4691,8 @@ class CheckTest(CommandCase):
                 (x, {"https_proxy": refused}, "proxy", "Errno", "HTTPS_PROXY"),
                 (x, {"https_proxy": proxy.url}, "proxy", "407", "http://user:password@"),
                 (self.secure().url, {}, "TLS", "self", "SSL_CERT_FILE"),
-                (self.stub(400).url, {}, "answer", "HTTP status 400", "SDK key"),
-                (self.stub(503).url, {}, "answer", "HTTP status 503", "later"),
+                (self.stub(400).url, {}, "answer", "HTTP status 400", "compare .*SDK key"),
+                (self.stub(503).url, {}, "answer", "HTTP status 503", "try again later"),
                 (self.stub(200).url, {}, "answer", "not a JSON object", "--base-url")):
             with self.subTest(url=url, env=env), mock.patch.dict(os.environ, env):
                 ran = self.check(url)

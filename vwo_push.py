@@ -2809,12 +2809,12 @@ def _push_many(args: Any) -> int:
 
 _STEPS = {  # of --check, and what to do where it ends
     "proxy": "mend %(scheme)s_PROXY, as http://user:password@host:port, or set NO_PROXY",
-    "name": "mend --base-url, or the DNS of this machine: nslookup %(host)s",
+    "name": "try nslookup %(host)s; where only a proxy leads out, set %(scheme)s_PROXY",
     "connection": "open the firewall for %(host)s:%(port)d, or set %(scheme)s_PROXY",
-    "tls": "set the clock; give your company's CA in SSL_CERT_FILE; or is it no TLS port?",
-    "answer": "compare --base-url, account id and SDK key with VWO's, --fme is for FME; or "
-              "try again later",
+    "tls": "set the clock; name your company's CA in SSL_CERT_FILE; or is it no TLS port?",
+    "answer": "is --base-url right, https:// for example? Or try again later",
 }
+_REFUSED = "compare account id, SDK key and --base-url with VWO's; --fme is for FME"
 
 
 def _check(args: Any) -> int:
@@ -2837,6 +2837,8 @@ def _check(args: Any) -> int:
     for step, advice in _STEPS.items():
         label = step.replace("tls", "TLS")
         if failure and step in (connection.stage, "answer"):
+            if step == "answer" and "HTTP status 4" in failure:
+                advice = _REFUSED
             advice %= {**vars(endpoint), "scheme": endpoint.scheme.upper()}
             (_complain if args.quiet else _say)(
                 "%s: failed, %s; next: %s" % (label, failure, advice))
