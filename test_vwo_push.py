@@ -2096,19 +2096,23 @@ class ThreadsTest(Life):
                 entered.set()
                 go.wait(TIMEOUT)
             real(thread)
-        for late in False, True:
+        now, step = vwo_push._now, 0.0156  # as far as Windows' clocks are apart
+        stepping = lambda: now() // step * step
+        # Later than a slice it has to be feared that there will be no worker.
+        for clock, within, late in ((now, TIMEOUT, True), (now, 0.03, False),
+                                    (stepping, 0.05, False)):
             threads = []
             client = self.client(transport=lambda request, timeout: (
                 threads.append(threading.current_thread()) or 200))
             entered.clear()
             go.clear()
-            with self.subTest(late=late), mock.patch.object(
-                    threading.Thread, "start", start):
+            with self.subTest(clock=clock, within=within), mock.patch.object(
+                    threading.Thread, "start", start), mock.patch.object(
+                    vwo_push, "_now", clock):
                 pusher = threading.Thread(target=push, args=(client,))
                 real(pusher)
                 self.assertTrue(entered.wait(TIMEOUT))
-                # Later than a slice it has to be feared that there will be no worker.
-                self.assertIs(client.flush(TIMEOUT if late else 0.03), late)
+                self.assertIs(client.flush(within), late)
                 self.assertEqual(threads, [threading.current_thread()] * late)
                 go.set()
                 pusher.join(TIMEOUT)
