@@ -1557,9 +1557,10 @@ class _Sender:
         past *last*. False: that has come, or *batch* is not ours any more."""
         while batch.owner == me and not self.swept:
             now = _now()
-            # A virtual machine that was moved may have a clock that was set back.
+            # A virtual machine that was moved may have a clock that was set back. A slice
+            # more, or what another thread asks for after our look at the clock is ignored.
             quiet = self.not_before - now
-            quiet = quiet if quiet <= MAX_RETRY_AFTER_SECONDS else 0.0
+            quiet = quiet if quiet < MAX_RETRY_AFTER_SECONDS + SLICE_SECONDS else 0.0
             if now >= last:
                 return False
             left = min(max(ready - now, quiet), last - now)
