@@ -4855,8 +4855,8 @@ class FilesTest(CommandCase):
         ran = self.run_alone(self.stub(), "--from", "-", stdin=master)
         os.close(master)
         self.assertSummary(ran, 1, 3, 3, 0, 0)
-        self.assertSaid(ran, 1, "row 4 of stdin: cannot be read: Input/output error; "
-                        "resume with --skip 3")
+        self.assertSaid(ran, 1, "row 4 of stdin: cannot be read: %s; resume with --skip 3"
+                        % os.strerror(errno.EIO))
 
     def test_skip_passes_over_rows_of_every_format(self):
         for content, skip, read, users in (
