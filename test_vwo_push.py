@@ -3153,7 +3153,7 @@ class CopiesTest(Life):
                 assert vwo_push is not tagging and ".zip" in vwo_push.__file__
                 def make(module):
                     return module.Client(12345, "key", base_url=sys.argv[1],
-                                         max_workers=1, max_batch=1)
+                                         max_workers=1, max_batch=1, exit_timeout=30.0)
                 def push(client, values):
                     for value in values:
                         client.push("n", str(value), "u")
