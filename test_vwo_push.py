@@ -3904,20 +3904,24 @@ class TlsTest(EdgeCase):
 
     def test_an_answer_that_comes_before_the_body_is_sent_is_heard(self):
         """Whether the server hangs up, or holds the connection and reads no more. 7 MB
-        are more than the kernel keeps for a slow reader."""
+        are more than Linux keeps for a slow reader; two dimensions are not, and on Windows
+        nothing is: there all is sent, and the next request would wait behind it."""
+        few = {"a": "b", "c": "d"}
         bulk = {"%04d" % n + "\u00e9" * 251: "\u00e9" * 255 for n in range(2000)}
         options = dict(max_batch=2000, timeout=5)
         early = lambda data, end: lambda peer: (
             peer.sock.recv(100), peer.send(data), end(peer))
         for tls in None, self.server_context:
             # A reset, which follows on hanging up, makes Windows forget what has come.
-            for end in (Peer.hang_up, Peer.wait) if POSIX else (Peer.wait,):
+            for end, pairs in ((Peer.hang_up, bulk), (Peer.wait, bulk), (Peer.wait, few)):
+                if end is Peer.hang_up and not POSIX:
+                    continue
                 server = self.raw(early(answer(413), end), always(OK), tls=tls)
-                outcome, client = self.outcome(server, bulk, **options)
+                outcome, client = self.outcome(server, pairs, **options)
                 self.assertEqual(outcome, (True, 200, None, 1))
                 self.assertStats(client, delivered=1, requests=3, retries=0)
                 self.assertEqual(sum(len(json.loads(body)["ev"])
-                                     for body in server.bodies), 2000)
+                                     for body in server.bodies), len(pairs))
             hasty = lambda peer: (peer.send(b"HTTP/1.1 103\r\n\r\n"), always(OK)(peer))
             server = self.raw(hasty, tls=tls)  # that was not the answer yet
             self.assertEqual(self.outcome(server, bulk, **options)[0][3], 1)

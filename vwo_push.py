@@ -1250,6 +1250,8 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
         if _is_transient(status):
             wait = _retry_after(answer)
             connection.close()  # a balancer may have tied it to a server that is sick
+        elif status == 413:
+            connection.close()  # the server may never read the body, and what follows it
     else:
         try:
             result: Any = config.transport(request, seconds)
