@@ -1250,6 +1250,8 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
         if _is_transient(status):
             wait = _retry_after(answer)
             connection.close()  # a balancer may have tied it to a server that is sick
+        elif status == 413:
+            connection.close()  # the server may never read the body, and what follows it
     else:
         try:
             result: Any = config.transport(request, seconds)
@@ -1557,9 +1559,10 @@ class _Sender:
         past *last*. False: that has come, or *batch* is not ours any more."""
         while batch.owner == me and not self.swept:
             now = _now()
-            # A virtual machine that was moved may have a clock that was set back.
+            # A virtual machine that was moved may have a clock that was set back. A slice
+            # more, or what another thread asks for after our look at the clock is ignored.
             quiet = self.not_before - now
-            quiet = quiet if quiet <= MAX_RETRY_AFTER_SECONDS else 0.0
+            quiet = quiet if quiet < MAX_RETRY_AFTER_SECONDS + SLICE_SECONDS else 0.0
             if now >= last:
                 return False
             left = min(max(ready - now, quiet), last - now)
@@ -1732,8 +1735,10 @@ class _Sender:
                     patient and self.workers):
                 self.serve(until)
             self.wake()
-            window.wake.acquire(timeout=max(0.0, min(until - _now(), SLICE_SECONDS)))
-            patient = False
+            left = max(0.0, until - _now())
+            window.wake.acquire(timeout=min(left, SLICE_SECONDS))
+            # Windows ends a wait up to 15.6 ms early: what is left is no slice of its own.
+            patient = patient and left < SLICE_SECONDS
         return self.is_settled(window.end)
 
     def sweep(self, error: str) -> None:
