@@ -24,15 +24,16 @@ What it promises:
 
 What it does not promise: pushes live in memory. Those that are pending when the process
 is killed, or when the time for its exit is over, are gone: call `flush` before a Lambda
-handler returns. In rare cases a push arrives twice. Only one worker (``max_workers=1``)
-keeps the order of pushes.
+handler returns. In rare cases a push arrives twice. Pushes arrive in order only with
+``max_workers=1``.
 
-The rooms of this file: laws (limits, the clock, imports, interrupts), validation, wire
+The sections of this file: laws (limits, the clock, imports, interrupts), validation, wire
 (what is sent, byte by byte), edge (a kept-alive connection), notices (the log), sender
 (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
-Client, settings, input files, command line. The way of one push through them::
+Client, settings, input files, command line. The way of one push, to be read in this order::
 
-    push -> validate -> accept || a worker takes -> wire builds -> edge sends -> settle
+    Client.push -> _checked -> _Sender.accept -> hire or wake
+    work -> serve -> take -> deliver -> _parts -> send -> _attempt -> exchange -> settle
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ if TYPE_CHECKING:
     _Config = SimpleNamespace  # what a client was built with: see Client.__init__
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
     _Push = tuple[Any, ...]
-    # Builds a request from a payload and a fresh random text; which pushes it carries.
+    # (builds the request, from what, the places of the pushes it carries in their batch)
     _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
-    # How a request ended: status, error, detail, attempts; of a PushResult.
+    # (status, error, detail, attempts) of one request, as in a PushResult
     _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
 else:
     def NamedTuple(name, fields):
@@ -96,35 +97,35 @@ _Request = NamedTuple("_Request", [
 
 BASE_URL = "https://dev.visualwebsiteoptimizer.com"  # VWO's only host, in every SDK
 SDK_NAME = "vwo-push-python"
-MAX_TEXT_CHARS = 255  # of a key or a value; VWO's limit, in code points as its Python SDK
+MAX_TEXT_CHARS = 255  # code points of a key or a value; VWO's limit
 MAX_WHOLE = 2 ** 53  # of an int in FME; JSON readers round integers beyond it
 RESERVED_KEY = "vwo_fs_environment"  # in events it names the environment
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
 MAX_TAKEN = 4  # pushes that a worker takes at a time where max_batch is 1: a sixth faster
-MAX_ANSWER_BYTES = 64 * 1024  # a longer answer costs the connection instead of the time
+MAX_ANSWER_BYTES = 64 * 1024  # a longer answer is not read: its connection is closed
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 4, 8, 8 ...
 MAX_CONNECT_SECONDS = 1e6  # in one try; a socket takes no timeout of a month
-NEXT_ADDRESS_SECONDS = 0.3  # then another address of the host is tried, too; RFC 8305
-IDLE_SECONDS = 5.0  # after that a connection is closed, and never used again
-SLICE_SECONDS = 0.1  # of a backoff, or of a flush: how late it sees what has changed
+NEXT_ADDRESS_SECONDS = 0.3  # for one address, where the host has several; RFC 8305
+IDLE_SECONDS = 5.0  # then a connection is closed
+SLICE_SECONDS = 0.1  # one sleep of a backoff or a flush, which then looks for changes
 LOG_SECONDS = 30.0  # between two lines of one kind
-JOIN_SECONDS = 0.2  # that close and exit grant workers to return after they were stopped
-FORK_SECONDS = 1.0  # that a fork waits at most for threads in the midst of OpenSSL
-END_SECONDS = 0.02  # that a fork keeps away from the end of a worker
+JOIN_SECONDS = 0.2  # close and exit wait so long for workers that were stopped
+FORK_SECONDS = 1.0  # a fork waits so long for threads inside OpenSSL
+END_SECONDS = 0.02  # a fork waits until the last end of a worker is so long ago
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
 
 
 # The clock of all waits. Not time.monotonic: freezegun and time-machine stop it, and a wait
-# on a stopped clock has no end. Within a partial it is out of their reach.
+# on a stopped clock has no end. They do not reach into a partial.
 _now: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC")
     else partial(time.perf_counter))
 
-# Bound by _load. In the worker's path, what they replace takes two or three times as long.
+# Bound by _load. They take a half or a third of the time of what they replace.
 _quoted: Callable[[Any], str]  # a value as JSON; for json.dumps
 _escapes: dict[int, str]  # an ASCII character in a URL; for quote
 
@@ -132,9 +133,9 @@ _escapes: dict[int, str]  # an ASCII character in a URL; for quote
 def _load(network: bool) -> None:
     """Import whatever sending needs and bind it to this module's names.
 
-    Called by the constructors, so that importing this file is cheap and no worker is
-    ever inside an import: a fork at that moment would leave the import lock held in the
-    child for ever. What the standard library imports by itself is named here too.
+    Called by the constructors, so that importing this file is cheap and no worker ever
+    imports: a fork at that moment would leave the import lock held in the child for ever.
+    So it imports, too, what the standard library would import later.
     """
     global calendar, email, hashlib, http, json, math, random, select, signal, socket, ssl
     global urllib, Mapping, _quoted, _escapes
@@ -176,8 +177,8 @@ def _is_interrupt(error: BaseException) -> bool:
     codes: list[Any] = []
     for number in range(1, getattr(signal, "NSIG", 1)):  # WASI knows no signal
         handler: Any = signal.getsignal(number)
-        if not callable(handler):  # SIG_DFL is a member of an enum, whose class is called
-            continue  # by every look-up in an enum: no error of that is an interrupt
+        if not callable(handler):  # SIG_DFL, an enum member: all enums share a __call__
+            continue
         handler = getattr(handler, "func", handler)  # of a functools.partial
         codes += [getattr(each, "__code__", None) for each in (
             handler, type(handler).__call__)]
@@ -196,7 +197,7 @@ def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -
     Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come between the lock and
     its block, and the lock would stay taken for ever.
     """
-    nested = lock._is_owned()  # by a frame below this signal handler or finaliser
+    nested = lock._is_owned()  # this is a signal handler or a finaliser in such a call
     result = None
     try:
         try:
@@ -223,19 +224,19 @@ def _place(error: BaseException) -> str:
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
-_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its two bits set to 10
+_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # with the two high bits 10
 _MISSING: Any = object()  # an argument that was not given
-_ORDER = ("custom_dimension_key", "custom_dimension_value", "user_id")  # of arguments
+_ORDER = ("custom_dimension_key", "custom_dimension_value", "user_id")  # push's arguments
 _NAMES = {*_ORDER, "custom_dimension_map"}
 _FORMS = "push takes (key, value, user_id) or (map, user_id)"
 
 
 class _Invalid(ValueError):
-    """A push that is refused. *kind* says what was wanted of which argument, *came* the
-    type or the length of what came instead, never its value."""
+    """A push that is refused. *kind* says what was wanted, *given* the type or the length
+    of the argument, never its value. One warning covers all of a *kind*."""
 
-    def __init__(self, kind: str, came: str = "") -> None:
-        super().__init__(kind + ", not " + came if came else kind)
+    def __init__(self, kind: str, given: str = "") -> None:
+        super().__init__(kind + ", not " + given if given else kind)
         self.kind = kind
 
 
@@ -336,7 +337,7 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
         raise _Invalid("the map comes first, then user_id: push(map, user_id)")
     elif _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
                               and not issubclass(type(key), str)):
-        # push(map, user_id). Of two arguments, a first one that is no str is meant as map.
+        # push(map, user_id). The first of two arguments is meant as the map if it is no str.
         if value is not _MISSING and user_id is not _MISSING:
             raise _Invalid(_FORMS)
         dimensions, user_id = key, user_id if value is _MISSING else value
@@ -350,11 +351,9 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
     return user_id, items
 
 
-def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push:
-    """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
-
-    Takes what `Client.push` was called with. Raises `_Invalid`.
-    """
+def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return (user id, key, value, key, value, ...) of what `Client.push` was given, or
+    raise `_Invalid`."""
     if len(args) > 3 or not {*kwargs} <= _NAMES - {*_ORDER[:len(args)]}:
         raise _Invalid(_FORMS)
     try:
