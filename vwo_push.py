@@ -337,7 +337,7 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
         raise _Invalid("the map comes first, then user_id: push(map, user_id)")
     elif _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
                               and not issubclass(type(key), str)):
-        # push(map, user_id). The first of two arguments is meant as the map if it is no str.
+        # push(map, user_id). Of two arguments, the first is meant as the map unless a str.
         if value is not _MISSING and user_id is not _MISSING:
             raise _Invalid(_FORMS)
         dimensions, user_id = key, user_id if value is _MISSING else value
@@ -394,7 +394,7 @@ class Request(_Request):
 
 
 def _nonce(source: random.Random) -> str:
-    """A random decimal of fixed length. It keeps caches from answering."""
+    """A random decimal of 18 characters. It keeps caches from answering."""
     return "%.16f" % source.random()
 
 
@@ -417,18 +417,16 @@ def _dimensions(push: _Push) -> dict[str, Any]:
 def _tags(key: str, value: str) -> str:
     """One dimension as the JSON text that both FullStack endpoints take.
 
-    Nobody outside VWO knows how often a server decodes it, and whether it takes a plus
-    for a space. So it is ASCII, and holds no character that a URL-decoder would touch.
+    It is ASCII without % and +: a server that URL-decodes it once more changes nothing.
     """
     text = '{"u": {%s: %s}}' % (_quoted(key), _quoted(value))
     return text.replace("%", "\\u0025").replace("+", "\\u002b")
 
 
 def _prepare(config: _Config) -> None:
-    """Write once what all requests have in common: what comes before and after the rest.
+    """Encode, once, the parts that all requests of a client share.
 
-    Encoding it each time is a fifth of the cost of a GET, and most of that of an event.
-    And urllib.parse.quote has a lock on PyPy: a fork must not find a worker within it.
+    Workers never call urllib.parse.quote: on PyPy a fork would leave its lock taken.
     """
     base, fme = config.base_url, config.fme
     account, env = ("a", config.account_id), ("env", config.sdk_key)
@@ -455,7 +453,7 @@ def _prepare(config: _Config) -> None:
 
 
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
-    """One dimension of FullStack, a push and its key's place: GET /server-side/push."""
+    """GET /server-side/push, FullStack: one *dimension*, a push and the place of its key."""
     push, at = dimension
     head, tail = config.get_url
     url = "%s&u=%s&sId=%d&random=%s%s%s" % (
@@ -476,7 +474,7 @@ def _event(config: _Config, push: _Push) -> str:
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
-    """One push: POST /events/t."""
+    """POST /events/t: one push."""
     head, tail = config.event_url
     url = "%s&eTime=%d&random=%s%s" % (head, int(push[0] * 1000), nonce, tail)
     headers = {"User-Agent": _AGENT, "Content-Type": "application/json"}
@@ -484,7 +482,7 @@ def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
-    """Several events: POST /server-side/batch-events. It carries no random."""
+    """POST /server-side/batch-events: several events. It has no use for a *nonce*."""
     headers = {"User-Agent": _AGENT, "Content-Type": "application/json",
                "Authorization": config.sdk_key}
     return Request("POST", config.batch_url, headers,
@@ -506,25 +504,25 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     parts: list[_Part] = []
     events: list[str] = []
     members: list[int] = []
-    room = size = 0
+    left = size = 0  # events that fit into the last part; its bytes
     for index, push in enumerate(pushes):
         fresh = _events(config, push)
-        if room < len(fresh) <= config.max_batch:
-            room = 0  # a map that fits into one request is not torn
+        if left < len(fresh) <= config.max_batch:
+            left = 0  # a map that fits into one request is not torn
         for event in fresh:
             size += len(event) + 2  # with its separator
-            if not room or size > MAX_BODY_BYTES:
+            if not left or size > MAX_BODY_BYTES:
                 events, members = [], []
                 parts.append((_batch_request, events, members))
-                room, size = config.max_batch, len(event) + 32  # with the frame
+                left, size = config.max_batch, len(event) + 32  # with the frame
             events.append(event)
             members.append(index)
-            room -= 1
+            left -= 1
     return parts
 
 
 def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
-    """What to send for *pushes*: builders of requests, with the pushes each carries."""
+    """The requests for *pushes*, not built yet."""
     single = len(pushes) == 1 or config.max_batch == 1
     if single and (config.fme or config.event_arch):
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
@@ -560,15 +558,13 @@ class _Failure(Exception):
 
 
 class _TimedOut(Exception):
-    """The deadline of an attempt has passed. No OSError: those are sent once more."""
+    """The deadline of an attempt has passed. No OSError, on which `exchange` sends again."""
 
 
 def _proxy_for(scheme: str, host: str, port: int,
                ) -> tuple[str, int, dict[str, str]] | None:
-    """(host, port, headers) of the proxy that the environment names, if any.
-
-    Only the environment: asking macOS for its proxies crashes a forked child.
-    """
+    """(host, port, headers) of the proxy that the environment names, if any. macOS is not
+    asked for its proxies: that crashes a forked child."""
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
     import base64
@@ -578,7 +574,7 @@ def _proxy_for(scheme: str, host: str, port: int,
     library: Any = request  # typeshed does not know these two functions
     proxies = library.getproxies_environment()
     text = proxies.get(scheme)
-    exempt = proxies.get("no", "").replace(",", " ").split()  # blanks part entries, too
+    exempt = proxies.get("no", "").replace(",", " ").split()  # or between blanks
     if not text or library.proxy_bypass_environment(
             "%s:%d" % (host, port), {"no": ",".join(exempt)}):
         return None
@@ -606,7 +602,7 @@ def _proxy_for(scheme: str, host: str, port: int,
 
 
 def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """A context that verifies. Raises `ValueError` for what would fail in every push."""
+    """*given*, or else a context that verifies. Raises `ValueError` where none would do."""
     if "ssl" not in globals():
         raise ValueError("base_url is https, and this Python has no ssl module: "
                          "use an http:// base_url, or a transport")
@@ -616,15 +612,15 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.minimum_version = max(  # Python 3.9 alone would take TLS 1.0
             context.minimum_version, ssl.TLSVersion.TLSv1_2)
-        if os.environ.get("SSL_CERT_FILE"):  # OpenSSL passes over one it cannot read
+        if os.environ.get("SSL_CERT_FILE"):  # OpenSSL would ignore an unreadable one
             context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
         context.set_alpn_protocols(["http/1.1"])
         folder = ssl.get_default_verify_paths().capath  # SSL_CERT_DIR, for one
         try:
             found = context.cert_store_stats()["x509_ca"] or folder and os.listdir(folder)
-        except NotImplementedError:  # truststore's asks the system when it verifies
+        except NotImplementedError:  # truststore: its certificates are the system's
             found = True
-    except Exception as error:  # of whatever class: a replaced SSLContext may raise it
+    except Exception as error:  # a library that replaces SSLContext may raise any class
         raise ValueError("the certificates that the environment names cannot be used "
                          "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % (
                              str(error) or type(error).__name__)) from None
@@ -635,14 +631,14 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
 
 
 class _Endpoint:
-    """Where requests go. Read by any thread, written by nobody after construction."""
+    """Where requests go. Threads share it, and none changes it."""
 
     def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
         text, url, valid = _text("base_url", base_url), urllib.parse.urlsplit(""), False
         try:
             url = urllib.parse.urlsplit(text)
-            # What IDNA makes of the host goes into the request: a blank, for one.
+            # Checked after IDNA, which turns some characters into blanks.
             self.host = (url.hostname or "").encode("idna").decode()
             valid = (text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}")
                      and url.scheme in ("http", "https") and self.host.strip(".") != ""
@@ -650,7 +646,7 @@ class _Endpoint:
                      and url.port != 0 and url.path.isascii())
         except ValueError:  # a port out of range, brackets that do not match
             pass
-        if not valid:  # raised here: the error above may hold a secret
+        if not valid:  # not raised above: the text of that error may hold a secret
             raise ValueError("base_url must be https://host or http://host, with a port "
                              "and a path at most")
         self.scheme: str = url.scheme
@@ -660,7 +656,7 @@ class _Endpoint:
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path: str = url.path.rstrip("/")
         self.ssl_context: ssl.SSLContext | None = None
-        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # of a socket call
+        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # a call would wait
         self.proxy: tuple[str, int, dict[str, str]] | None = None
         # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
         if ssl_context is not None and not callable(
@@ -701,11 +697,11 @@ class _Stream(io.RawIOBase):
 
 
 class _Connection:
-    """One kept-alive HTTP connection, owned by one thread, which closes it after whatever
-    went wrong. Other threads may call `shut` only.
+    """One kept-alive HTTP connection. The thread that made it uses it, and closes it after
+    any error; other threads may call `shut` only.
 
-    The deadline of the attempt bounds every wait but a name look-up, which holds up its
-    worker, or the caller where a flush or an exit sends on its own thread.
+    The deadline of the attempt bounds every wait, except for a name look-up: Python can
+    neither limit nor stop one.
     """
 
     def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
@@ -715,10 +711,10 @@ class _Connection:
         self._best: Any = None  # the address that answered last
         self._response: http.client.HTTPResponse | None = None
         self._early: bytes | None = None  # what came before the whole request was sent
-        self._heard = self._ended = False  # a byte of the answer, its end has come
+        self._heard = self._ended = False  # has a byte of the answer come? the end of all?
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._seconds = self._end = 0.0  # the attempt's, and when they are over
+        self._seconds = self._end = 0.0  # the attempt may take so long, and until then
         self._seen = 0.0  # when _left was called last
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
@@ -738,8 +734,8 @@ class _Connection:
                 self.close()
                 if _is_interrupt(error):
                     raise
-                # The server may close a kept connection at the moment we use it again.
-                # Only as long as no byte of an answer has come is it safe to resend.
+                # The server may close a kept connection just when we use it again. Once a
+                # byte of an answer has come, it has the request: do not send it again.
                 if reused and not self._heard and not self._shut and isinstance(
                         error, (OSError, ValueError)):
                     continue
@@ -755,7 +751,7 @@ class _Connection:
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
         except Exception as error:
-            self.close()  # all that it costs: the status is known already
+            self.close()  # and no more: the status is known already
             if _is_interrupt(error):
                 raise
 
@@ -770,8 +766,8 @@ class _Connection:
         sock = self._sock
         if sock is None:
             return
-        # Not sock.shutdown: that of a TLS socket drops its TLS layer first, and its owner
-        # would go on in plain text. The sockets of eventlet have no other.
+        # Not sock.shutdown: a TLS socket drops its TLS layer there, and its owner would go
+        # on in plain text. eventlet's socket.socket has no shutdown.
         shutdown: Any = getattr(socket.socket, "shutdown", None)
         try:
             if shutdown is None:
@@ -796,7 +792,7 @@ class _Connection:
             buffer[:len(part)] = part
             return len(part)
         if self._heard and self._left() < 0:
-            raise _TimedOut  # a flood never makes us wait, so it is stopped here
+            raise _TimedOut  # _wait does not see it where the server floods us
         received: int = self._call(self._sock.recv_into, buffer)
         self._heard = self._heard or received > 0
         self._ended = received == 0
@@ -805,9 +801,9 @@ class _Connection:
     # Waiting.
 
     def _left(self, asleep: float = 0.0) -> float:
-        """Seconds that are left of the attempt. *asleep* is how long the caller may have
-        waited, if it was longer than FROZEN_SECONDS: where the call comes far later than
-        that, the process was frozen, which is not the server's fault."""
+        """Seconds that are left of the attempt. The caller has waited at most *asleep*, or
+        FROZEN_SECONDS, since the last call. If far more time has passed, the process was
+        frozen, and the attempt gets that time back."""
         now = _now()
         gap, self._seen = now - self._seen, now
         if gap > asleep + 2 * FROZEN_SECONDS:
@@ -872,12 +868,12 @@ class _Connection:
 
     def _connect(self, host: str, port: int) -> None:
         """Connect to an address of *host*, first to the one that answered last time. Each
-        is tried briefly, because one may swallow everything; then those that were silent
-        are tried again, each for its share of the time that is left."""
+        is tried briefly, because one may never answer; then the silent ones are tried
+        again, each for its share of the time that is left."""
         began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         self._seen = _now()
-        self._end += self._seen - began  # the attempt begins now, however long that took
+        self._end += self._seen - began  # the look-up does not count
         addresses.sort(key=lambda address: address != self._best)
         if self.stage == "name":
             self.stage = "connection"
@@ -886,11 +882,11 @@ class _Connection:
         tries = [(address, brief) for address in addresses]
         while tries and not self._shut:
             address, limit = tries.pop(0)
-            most = max(0.01, min(limit, self._left() / (len(tries) + 1)))
+            seconds = max(0.01, min(limit, self._left() / (len(tries) + 1)))
             try:
                 self._sock = sock = socket.socket(*address[:3])  # now `shut` finds it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(most)
+                sock.settimeout(seconds)
                 sock.connect(address[4])
                 sock.settimeout(0.0)
                 self._best = address
@@ -902,7 +898,7 @@ class _Connection:
                     tries.append((address, MAX_CONNECT_SECONDS))
                 else:
                     failure = error.errno or 0, error.strerror or type(error).__name__
-            left = self._left(most)
+            left = self._left(seconds)
             if self._sock is not None:
                 return
             if left <= 0:
@@ -924,10 +920,10 @@ class _Connection:
         self.stage = "answer"
         try:
             self._send_all(self._serialised(request))
-        except OSError as error:  # of whatever kind; over TLS that depends on the Python
+        except OSError as error:
             if _is_interrupt(error):
                 raise
-            # A server may answer, 413 for one, and hang up before it has read it all.
+            # The server may have answered, 413 for one, and hung up before it read it all.
         self._response = answer = self._receive(request.method)
         self._used = (time.time(), _now())
         return answer
@@ -944,8 +940,7 @@ class _Connection:
         return _head("%s %s" % (request.method, target), headers) + (body or b"")
 
     def _send_all(self, data: bytes) -> None:
-        """Send *data*, or as much of it as the server takes before it answers: one that
-        says 413 may never read the rest."""
+        """Send *data*, until the server answers: after a 413 it may never read the rest."""
         view, self._early = memoryview(data), None
         while True:
             view = view[self._try(self._sock.send, view) or 0:]
@@ -966,7 +961,7 @@ class _Connection:
         answer = http.client.HTTPResponse(stream, method=method)
         answer.begin()
         while answer.status < 200 and not self._ended:
-            passed: Any = answer  # begins again: by itself it passes over 100, not 103
+            passed: Any = answer  # http.client passes over 100, but not over 103
             passed.headers = None
             answer.begin()
         if self._ended:  # http.client takes that for the end of the head
@@ -978,14 +973,14 @@ class _Connection:
         """Raise an OSError where a kept connection cannot be used again. A NAT forgets
         silently, and a thawed Lambda finds its connections closed."""
         wall, mono = self._used
-        idle = max(time.time() - wall, self._seen - mono)  # a frozen clock may stand still
-        # Bytes that nobody asked for would be taken for the next answer. What TLS itself
-        # has to say, session tickets for one, is passed over by recv.
+        idle = max(time.time() - wall, self._seen - mono)  # one may stand still in a freeze
+        # Bytes that nobody asked for would be taken for the next answer. recv does not
+        # return what TLS says for itself, such as session tickets.
         if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
             raise ConnectionError
 
     def _failure(self, error: Exception) -> _Failure:
-        """*error* as a `_Failure`, with a detail that holds nothing private."""
+        """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
         if isinstance(error, _TimedOut):
@@ -1015,7 +1010,7 @@ class _Connection:
 
 
 def _is_odd(answer: http.client.HTTPResponse) -> bool:
-    """Does its head contradict itself about its body? Then nobody knows where it ends."""
+    """Does the head of *answer* leave open where its body ends?"""
     said = [text for name in ("Transfer-Encoding", "Content-Length")
             for text in answer.headers.get_all(name, [])]
     if answer.status in (204, 304):
@@ -1031,7 +1026,7 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
     """Seconds that the server wants to be left alone for; 0 where it does not say."""
     text = answer.getheader("Retry-After") or ""
     try:
-        if set(text) <= set("0123456789., "):  # "2.5", or two headers: the longest of all
+        if set(text) <= set("0123456789., "):  # "2.5"; "2, 3", where two headers were joined
             longest = max(float(part) for part in text.split(","))
             seconds = float(math.ceil(min(longest, MAX_RETRY_AFTER_SECONDS)))
         else:
@@ -1046,14 +1041,14 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
 # -- Notices: what goes to the log -------------------------------------------------------
 
 
-# Runs an iterator within one call of C, so that no interrupt can come in between.
+# Runs an iterator to its end within one call of C, where no interrupt can come.
 _sink: deque[Any] = deque(maxlen=0)
 _in_one_step = _sink.extend
 
 
 def _ticks(counter: count[int]) -> int:
     """How often next() was called on *counter*. ``n += 1`` loses counts to threads and
-    signal handlers, next() does not; and only its repr can be read without a change."""
+    signal handlers; next() does not. The repr shows a count without changing it."""
     return int(repr(counter)[6:-1])
 
 
@@ -1066,18 +1061,16 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _may_log() -> bool:
-    """False where this thread is inside a log call or a queue already.
-
-    We may be in a signal handler or a finaliser that interrupted it, or in a handler of
-    its own, and whatever it has locked we would wait for, for ever.
-    """
+    """False where this thread is inside a log call or a queue: a signal handler, a
+    finaliser or a log handler pushes there, and logging would wait for a lock of its own
+    thread for ever."""
     return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
         "logging", "queue") for frame in _frames())
 
 
 class _Notices:
     """Log lines about what went wrong: one of a kind in `LOG_SECONDS`, with how often it
-    happened. *is_barred* says when none may be written. Waits for no lock of ours."""
+    happened. None is written while *is_barred* returns True. Takes no lock."""
 
     def __init__(self, is_barred: Callable[[], bool]) -> None:
         self._is_barred = is_barred
@@ -1086,21 +1079,21 @@ class _Notices:
         self._last: dict[str, deque[tuple[float, int]]] = {}
 
     def add(self, kind: str, text: str, number: int = 1) -> None:
-        """Something of this *kind* happened *number* times; *text* is the line."""
+        """*number* more of this *kind* happened; *text* is the line."""
         counts = self._counts.setdefault(kind, count())
         _in_one_step(islice(counts, number))
         last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
-        told = last[0]
+        logged = last[0]
         # The time first: _may_log walks the whole stack.
-        if _now() - told[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
+        if _now() - logged[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
             total = _ticks(counts)
             last.append((_now(), total))
-            if last.popleft() is told:  # of several threads, one pops what it has seen
-                self._say("%s (%d)" % (text, total - told[1]))
+            if last.popleft() is logged:  # of several threads, one pops what it has seen
+                self._warn("%s (%d)" % (text, total - logged[1]))
 
-    def _say(self, line: str) -> None:
-        """As a warning. logging is not imported for this: that costs 6-10 ms. A process
-        that has not done so gets a line on stderr, as logging's last resort would do."""
+    def _warn(self, line: str) -> None:
+        """Log *line*. A process that never imported logging, which costs 6-10 ms, gets it
+        on stderr, as from logging's last resort."""
         try:
             logging = sys.modules.get("logging")
             if logging:
