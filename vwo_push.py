@@ -177,7 +177,7 @@ def _is_interrupt(error: BaseException) -> bool:
     codes: list[Any] = []
     for number in range(1, getattr(signal, "NSIG", 1)):  # WASI knows no signal
         handler: Any = signal.getsignal(number)
-        if not callable(handler):  # SIG_DFL, an enum member: all enums share a __call__
+        if not callable(handler):  # SIG_DFL, whose type.__call__ runs in all enum look-ups
             continue
         handler = getattr(handler, "func", handler)  # of a functools.partial
         codes += [getattr(each, "__code__", None) for each in (
@@ -224,7 +224,7 @@ def _place(error: BaseException) -> str:
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
-_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # with the two high bits 10
+_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its high bits set to 10
 _MISSING: Any = object()  # an argument that was not given
 _ORDER = ("custom_dimension_key", "custom_dimension_value", "user_id")  # push's arguments
 _NAMES = {*_ORDER, "custom_dimension_map"}
@@ -574,7 +574,7 @@ def _proxy_for(scheme: str, host: str, port: int,
     library: Any = request  # typeshed does not know these two functions
     proxies = library.getproxies_environment()
     text = proxies.get(scheme)
-    exempt = proxies.get("no", "").replace(",", " ").split()  # or between blanks
+    exempt = proxies.get("no", "").replace(",", " ").split()  # commas or blanks
     if not text or library.proxy_bypass_environment(
             "%s:%d" % (host, port), {"no": ",".join(exempt)}):
         return None
@@ -602,7 +602,7 @@ def _proxy_for(scheme: str, host: str, port: int,
 
 
 def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """*given*, or else a context that verifies. Raises `ValueError` where none would do."""
+    """*given*, or else a context that verifies. Raises `ValueError` if all would fail."""
     if "ssl" not in globals():
         raise ValueError("base_url is https, and this Python has no ssl module: "
                          "use an http:// base_url, or a transport")
@@ -2592,7 +2592,7 @@ class _Backfill:
         self._args, self._source, self._skip = args, source, args.skip or 0
         self._name = "stdin" if args.source == "-" else args.source
         self._cause, self._status = "", 0  # why it ends before the file does; exit status
-        self._until = float("inf")  # it waits so long for what is in flight
+        self._until = float("inf")  # until then it waits for what is in flight
         self._results: deque[PushResult] = deque()  # not yet counted
         # (number, row, how many dimensions) of rows that have no result yet
         self._pending: deque[tuple[int, Any, int]] = deque()
