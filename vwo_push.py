@@ -1138,7 +1138,7 @@ class _Notices:
 #   swept              why nothing is sent any more, "closed" or      sweep, disown
 #                      "exit"; or None
 #
-# All times are those of _now.
+# All times come from _now.
 
 
 class PushResult(_PushResult):
@@ -1293,7 +1293,7 @@ class _Sender:
         self.invalid, self.dropped = count(), count()  # pushes refused: see _ticks
         self.first_tries, self.retries = count(), count()  # likewise, requests
         self.not_before = 0.0
-        self.random = random.Random()  # the program may seed the module's to repeat itself
+        self.random = random.Random()  # not the module's, which the program may seed
         self.notices = _Notices(self.is_barred)
         self.closed = process.exiting
         self.swept: str | None = None
