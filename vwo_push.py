@@ -615,7 +615,7 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         if os.environ.get("SSL_CERT_FILE"):  # OpenSSL would ignore an unreadable one
             context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
         context.set_alpn_protocols(["http/1.1"])
-        folder = ssl.get_default_verify_paths().capath  # SSL_CERT_DIR, for one
+        folder = ssl.get_default_verify_paths().capath  # perhaps of SSL_CERT_DIR
         try:
             found = context.cert_store_stats()["x509_ca"] or folder and os.listdir(folder)
         except NotImplementedError:  # truststore: its certificates are the system's
@@ -1111,7 +1111,7 @@ class _Notices:
 # one pushes in a log handler, and holds the handler's lock; the other holds our lock, the
 # garbage collector runs a finaliser there, and the finaliser logs.
 #
-# What takes more than one step changes under the sender's lock (@_locked). The lock is
+# Changes of more than one step are made under the sender's lock (@_locked). The lock is
 # reentrant: a signal handler or a finaliser of the thread that holds it may call anything
 # here. So each assignment under it leaves the state whole, and nothing under it waits,
 # uses a socket, logs, or calls anybody else's code.
@@ -2557,7 +2557,7 @@ def _nowhere(request: Request, timeout: float) -> int:
 
 
 def _client(args: Any, **more: Any) -> Client:
-    """A client with the options that were given, or else with those of the settings."""
+    """A client with the options that were given; the settings fill the rest."""
     settings = _settings(args)
     more.update({name: vars(args)[name] for name in _CLIENT_OPTIONS
                  if vars(args)[name] is not None})
