@@ -1240,6 +1240,8 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
         if _is_transient(status):
             wait = _retry_after(answer)
             connection.close()  # a balancer may have tied it to a server that is sick
+        elif status == 413:
+            connection.close()  # the server may never read the body, and what follows it
     else:
         try:
             result: Any = config.transport(request, seconds)
@@ -1544,9 +1546,10 @@ class _Sender:
         time *until* has come, or *batch* is not ours any more."""
         while batch.owner == me and not self.swept:
             now = _now()
-            # Far too long where the clock of a virtual machine was set back by a move.
+            # A virtual machine that was moved may have a clock that was set back. A slice
+            # more, or what another thread asks for after our look at the clock is ignored.
             quiet = self.not_before - now
-            quiet = quiet if quiet <= MAX_RETRY_AFTER_SECONDS else 0.0
+            quiet = quiet if quiet < MAX_RETRY_AFTER_SECONDS + SLICE_SECONDS else 0.0
             if now >= until:
                 return False
             left = min(max(ready - now, quiet), until - now)
@@ -1716,8 +1719,10 @@ class _Sender:
                     patient and self.workers):
                 self.serve(until)
             self.wake()
-            window.wake.acquire(timeout=max(0.0, min(until - _now(), SLICE_SECONDS)))
-            patient = False
+            left = max(0.0, until - _now())
+            window.wake.acquire(timeout=min(left, SLICE_SECONDS))
+            # Windows ends a wait up to 15.6 ms early: what is left is no slice of its own.
+            patient = patient and left < SLICE_SECONDS
         return self.is_settled(window.end)
 
     def sweep(self, error: str) -> None:
@@ -2779,12 +2784,12 @@ def _push_many(args: Any) -> int:
 
 _STEPS = {  # of --check, and what to do where it ends
     "proxy": "mend %(scheme)s_PROXY, as http://user:password@host:port, or set NO_PROXY",
-    "name": "mend --base-url, or the DNS of this machine: nslookup %(host)s",
+    "name": "try nslookup %(host)s; where only a proxy leads out, set %(scheme)s_PROXY",
     "connection": "open the firewall for %(host)s:%(port)d, or set %(scheme)s_PROXY",
-    "tls": "set the clock; give your company's CA in SSL_CERT_FILE; or is it no TLS port?",
-    "answer": "compare --base-url, account id and SDK key with VWO's, --fme is for FME; or "
-              "try again later",
+    "tls": "set the clock; name your company's CA in SSL_CERT_FILE; or is it no TLS port?",
+    "answer": "is --base-url right, https:// for example? Or try again later",
 }
+_REFUSED = "compare account id, SDK key and --base-url with VWO's; --fme is for FME"
 
 
 def _check(args: Any) -> int:
@@ -2807,6 +2812,8 @@ def _check(args: Any) -> int:
     for step, advice in _STEPS.items():
         label = step.replace("tls", "TLS")
         if failure and step in (connection.stage, "answer"):
+            if step == "answer" and "HTTP status 4" in failure:
+                advice = _REFUSED
             advice %= {**vars(endpoint), "scheme": endpoint.scheme.upper()}
             (_complain if args.quiet else _say)(
                 "%s: failed, %s; next: %s" % (label, failure, advice))
