@@ -24,15 +24,16 @@ What it promises:
 
 What it does not promise: pushes live in memory. Those that are pending when the process
 is killed, or when the time for its exit is over, are gone: call `flush` before a Lambda
-handler returns. In rare cases a push arrives twice. Only one worker (``max_workers=1``)
-keeps the order of pushes.
+handler returns. In rare cases a push arrives twice. Pushes arrive in order only with
+``max_workers=1``.
 
-The rooms of this file: laws (limits, the clock, imports, interrupts), validation, wire
+The sections of this file: laws (limits, the clock, imports, interrupts), validation, wire
 (what is sent, byte by byte), edge (a kept-alive connection), notices (the log), sender
 (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
-Client, settings, input files, command line. The way of one push through them::
+Client, settings, input files, command line. The way of one push, to be read in this order::
 
-    push -> validate -> accept || a worker takes -> wire builds -> edge sends -> settle
+    Client.push -> _checked -> _Sender.accept -> hire or wake
+    work -> serve -> take -> deliver -> _parts -> send -> _attempt -> exchange -> settle
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ if TYPE_CHECKING:
     _Config = SimpleNamespace  # what a client was built with: see Client.__init__
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
     _Push = tuple[Any, ...]
-    # Builds a request from a payload and a fresh random text; which pushes it carries.
+    # (builds the request, from what, the places of the pushes it carries in their batch)
     _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
-    # How a request ended: status, error, detail, attempts; of a PushResult.
+    # (status, error, detail, attempts) of one request, as in a PushResult
     _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
 else:
     def NamedTuple(name, fields):
@@ -96,35 +97,35 @@ _Request = NamedTuple("_Request", [
 
 BASE_URL = "https://dev.visualwebsiteoptimizer.com"  # VWO's only host, in every SDK
 SDK_NAME = "vwo-push-python"
-MAX_TEXT_CHARS = 255  # of a key or a value; VWO's limit, in code points as its Python SDK
+MAX_TEXT_CHARS = 255  # code points of a key or a value; VWO's limit
 MAX_WHOLE = 2 ** 53  # of an int in FME; JSON readers round integers beyond it
 RESERVED_KEY = "vwo_fs_environment"  # in events it names the environment
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
 MAX_TAKEN = 4  # pushes that a worker takes at a time where max_batch is 1: a sixth faster
-MAX_ANSWER_BYTES = 64 * 1024  # a longer answer costs the connection instead of the time
+MAX_ANSWER_BYTES = 64 * 1024  # a longer answer is not read: its connection is closed
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
 BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 4, 8, 8 ...
 MAX_CONNECT_SECONDS = 1e6  # in one try; a socket takes no timeout of a month
-NEXT_ADDRESS_SECONDS = 0.3  # then another address of the host is tried, too; RFC 8305
-IDLE_SECONDS = 5.0  # after that a connection is closed, and never used again
-SLICE_SECONDS = 0.1  # of a backoff, or of a flush: how late it sees what has changed
+NEXT_ADDRESS_SECONDS = 0.3  # for one address, where the host has several; RFC 8305
+IDLE_SECONDS = 5.0  # then a connection is closed
+SLICE_SECONDS = 0.1  # one sleep of a backoff or a flush, which then looks for changes
 LOG_SECONDS = 30.0  # between two lines of one kind
-JOIN_SECONDS = 0.2  # that close and exit grant workers to return after they were stopped
-FORK_SECONDS = 1.0  # that a fork waits at most for threads in the midst of OpenSSL
-END_SECONDS = 0.02  # that a fork keeps away from the end of a worker
+JOIN_SECONDS = 0.2  # close and exit wait so long for workers that were stopped
+FORK_SECONDS = 1.0  # a fork waits so long for threads inside OpenSSL
+END_SECONDS = 0.02  # a fork waits until the last end of a worker is so long ago
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
 
 
 # The clock of all waits. Not time.monotonic: freezegun and time-machine stop it, and a wait
-# on a stopped clock has no end. Within a partial it is out of their reach.
+# on a stopped clock has no end. They do not reach into a partial.
 _now: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC")
     else partial(time.perf_counter))
 
-# Bound by _load. In the worker's path, what they replace takes two or three times as long.
+# Bound by _load. They take a half or a third of the time of what they replace.
 _quoted: Callable[[Any], str]  # a value as JSON; for json.dumps
 _escapes: dict[int, str]  # an ASCII character in a URL; for quote
 
@@ -132,9 +133,9 @@ _escapes: dict[int, str]  # an ASCII character in a URL; for quote
 def _load(network: bool) -> None:
     """Import whatever sending needs and bind it to this module's names.
 
-    Called by the constructors, so that importing this file is cheap and no worker is
-    ever inside an import: a fork at that moment would leave the import lock held in the
-    child for ever. What the standard library imports by itself is named here too.
+    Called by the constructors, so that importing this file is cheap and no worker ever
+    imports: a fork at that moment would leave the import lock held in the child for ever.
+    So it imports, too, what the standard library would import later.
     """
     global calendar, email, hashlib, http, json, math, random, select, signal, socket, ssl
     global urllib, Mapping, _quoted, _escapes
@@ -176,8 +177,8 @@ def _is_interrupt(error: BaseException) -> bool:
     codes: list[Any] = []
     for number in range(1, getattr(signal, "NSIG", 1)):  # WASI knows no signal
         handler: Any = signal.getsignal(number)
-        if not callable(handler):  # SIG_DFL is a member of an enum, whose class is called
-            continue  # by every look-up in an enum: no error of that is an interrupt
+        if not callable(handler):  # SIG_DFL, whose type.__call__ runs in all enum look-ups
+            continue
         handler = getattr(handler, "func", handler)  # of a functools.partial
         codes += [getattr(each, "__code__", None) for each in (
             handler, type(handler).__call__)]
@@ -196,7 +197,7 @@ def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -
     Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come between the lock and
     its block, and the lock would stay taken for ever.
     """
-    nested = lock._is_owned()  # by a frame below this signal handler or finaliser
+    nested = lock._is_owned()  # this is a signal handler or a finaliser in such a call
     result = None
     try:
         try:
@@ -223,19 +224,19 @@ def _place(error: BaseException) -> str:
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
-_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its two bits set to 10
+_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its high bits set to 10
 _MISSING: Any = object()  # an argument that was not given
-_ORDER = ("custom_dimension_key", "custom_dimension_value", "user_id")  # of arguments
+_ORDER = ("custom_dimension_key", "custom_dimension_value", "user_id")  # push's arguments
 _NAMES = {*_ORDER, "custom_dimension_map"}
 _FORMS = "push takes (key, value, user_id) or (map, user_id)"
 
 
 class _Invalid(ValueError):
-    """A push that is refused. *kind* says what was wanted of which argument, *came* the
-    type or the length of what came instead, never its value."""
+    """A push that is refused. *kind* says what was wanted, *given* the type or the length
+    of the argument, never its value. One warning covers all of a *kind*."""
 
-    def __init__(self, kind: str, came: str = "") -> None:
-        super().__init__(kind + ", not " + came if came else kind)
+    def __init__(self, kind: str, given: str = "") -> None:
+        super().__init__(kind + ", not " + given if given else kind)
         self.kind = kind
 
 
@@ -336,7 +337,7 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
         raise _Invalid("the map comes first, then user_id: push(map, user_id)")
     elif _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
                               and not issubclass(type(key), str)):
-        # push(map, user_id). Of two arguments, a first one that is no str is meant as map.
+        # push(map, user_id). Of two arguments, the first is meant as the map unless a str.
         if value is not _MISSING and user_id is not _MISSING:
             raise _Invalid(_FORMS)
         dimensions, user_id = key, user_id if value is _MISSING else value
@@ -350,11 +351,9 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
     return user_id, items
 
 
-def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push:
-    """Return (user id, key, value, key, value, ...) of a push, in any of its forms.
-
-    Takes what `Client.push` was called with. Raises `_Invalid`.
-    """
+def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return (user id, key, value, key, value, ...) of what `Client.push` was given, or
+    raise `_Invalid`."""
     if len(args) > 3 or not {*kwargs} <= _NAMES - {*_ORDER[:len(args)]}:
         raise _Invalid(_FORMS)
     try:
@@ -395,7 +394,7 @@ class Request(_Request):
 
 
 def _nonce(source: random.Random) -> str:
-    """A random decimal of fixed length. It keeps caches from answering."""
+    """A random decimal of 18 characters. It keeps caches from answering."""
     return "%.16f" % source.random()
 
 
@@ -418,18 +417,16 @@ def _dimensions(push: _Push) -> dict[str, Any]:
 def _tags(key: str, value: str) -> str:
     """One dimension as the JSON text that both FullStack endpoints take.
 
-    Nobody outside VWO knows how often a server decodes it, and whether it takes a plus
-    for a space. So it is ASCII, and holds no character that a URL-decoder would touch.
+    It is ASCII without % and +: a server that URL-decodes it once more changes nothing.
     """
     text = '{"u": {%s: %s}}' % (_quoted(key), _quoted(value))
     return text.replace("%", "\\u0025").replace("+", "\\u002b")
 
 
 def _prepare(config: _Config) -> None:
-    """Write once what all requests have in common: what comes before and after the rest.
+    """Encode, once, the parts that all requests of a client share.
 
-    Encoding it each time is a fifth of the cost of a GET, and most of that of an event.
-    And urllib.parse.quote has a lock on PyPy: a fork must not find a worker within it.
+    Workers never call urllib.parse.quote: on PyPy a fork would leave its lock taken.
     """
     base, fme = config.base_url, config.fme
     account, env = ("a", config.account_id), ("env", config.sdk_key)
@@ -456,7 +453,7 @@ def _prepare(config: _Config) -> None:
 
 
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
-    """One dimension of FullStack, a push and its key's place: GET /server-side/push."""
+    """GET /server-side/push, FullStack: one *dimension*, a push and its key's place."""
     push, at = dimension
     head, tail = config.get_url
     url = "%s&u=%s&sId=%d&random=%s%s%s" % (
@@ -477,7 +474,7 @@ def _event(config: _Config, push: _Push) -> str:
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
-    """One push: POST /events/t."""
+    """POST /events/t: one push."""
     head, tail = config.event_url
     url = "%s&eTime=%d&random=%s%s" % (head, int(push[0] * 1000), nonce, tail)
     headers = {"User-Agent": _AGENT, "Content-Type": "application/json"}
@@ -485,7 +482,7 @@ def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
-    """Several events: POST /server-side/batch-events. It carries no random."""
+    """POST /server-side/batch-events: several events. It has no use for a *nonce*."""
     headers = {"User-Agent": _AGENT, "Content-Type": "application/json",
                "Authorization": config.sdk_key}
     return Request("POST", config.batch_url, headers,
@@ -507,25 +504,25 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     parts: list[_Part] = []
     events: list[str] = []
     members: list[int] = []
-    room = size = 0
+    left = size = 0  # events that fit into the last part; its bytes
     for index, push in enumerate(pushes):
         fresh = _events(config, push)
-        if room < len(fresh) <= config.max_batch:
-            room = 0  # a map that fits into one request is not torn
+        if left < len(fresh) <= config.max_batch:
+            left = 0  # a map that fits into one request is not torn
         for event in fresh:
             size += len(event) + 2  # with its separator
-            if not room or size > MAX_BODY_BYTES:
+            if not left or size > MAX_BODY_BYTES:
                 events, members = [], []
                 parts.append((_batch_request, events, members))
-                room, size = config.max_batch, len(event) + 32  # with the frame
+                left, size = config.max_batch, len(event) + 32  # with the frame
             events.append(event)
             members.append(index)
-            room -= 1
+            left -= 1
     return parts
 
 
 def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
-    """What to send for *pushes*: builders of requests, with the pushes each carries."""
+    """The requests for *pushes*, not built yet."""
     single = len(pushes) == 1 or config.max_batch == 1
     if single and (config.fme or config.event_arch):
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
@@ -561,15 +558,13 @@ class _Failure(Exception):
 
 
 class _TimedOut(Exception):
-    """The deadline of an attempt has passed. No OSError: those are sent once more."""
+    """The deadline of an attempt has passed. No OSError: `exchange` resends after one."""
 
 
 def _proxy_for(scheme: str, host: str, port: int,
                ) -> tuple[str, int, dict[str, str]] | None:
-    """(host, port, headers) of the proxy that the environment names, if any.
-
-    Only the environment: asking macOS for its proxies crashes a forked child.
-    """
+    """(host, port, headers) of the proxy that the environment names, if any. macOS is not
+    asked for its proxies: that crashes a forked child."""
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
     import base64
@@ -579,7 +574,7 @@ def _proxy_for(scheme: str, host: str, port: int,
     library: Any = request  # typeshed does not know these two functions
     proxies = library.getproxies_environment()
     text = proxies.get(scheme)
-    exempt = proxies.get("no", "").replace(",", " ").split()  # blanks part entries, too
+    exempt = proxies.get("no", "").replace(",", " ").split()  # commas or blanks
     if not text or library.proxy_bypass_environment(
             "%s:%d" % (host, port), {"no": ",".join(exempt)}):
         return None
@@ -607,7 +602,7 @@ def _proxy_for(scheme: str, host: str, port: int,
 
 
 def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """A context that verifies. Raises `ValueError` for what would fail in every push."""
+    """*given*, or else a context that verifies. Raises `ValueError` if all would fail."""
     if "ssl" not in globals():
         raise ValueError("base_url is https, and this Python has no ssl module: "
                          "use an http:// base_url, or a transport")
@@ -617,15 +612,15 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.minimum_version = max(  # Python 3.9 alone would take TLS 1.0
             context.minimum_version, ssl.TLSVersion.TLSv1_2)
-        if os.environ.get("SSL_CERT_FILE"):  # OpenSSL passes over one it cannot read
+        if os.environ.get("SSL_CERT_FILE"):  # OpenSSL would ignore an unreadable one
             context.load_verify_locations(cafile=os.environ["SSL_CERT_FILE"])
         context.set_alpn_protocols(["http/1.1"])
-        folder = ssl.get_default_verify_paths().capath  # SSL_CERT_DIR, for one
+        folder = ssl.get_default_verify_paths().capath  # perhaps of SSL_CERT_DIR
         try:
             found = context.cert_store_stats()["x509_ca"] or folder and os.listdir(folder)
-        except NotImplementedError:  # truststore's asks the system when it verifies
+        except NotImplementedError:  # truststore: its certificates are the system's
             found = True
-    except Exception as error:  # of whatever class: a replaced SSLContext may raise it
+    except Exception as error:  # a library that replaces SSLContext may raise any class
         raise ValueError("the certificates that the environment names cannot be used "
                          "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % (
                              str(error) or type(error).__name__)) from None
@@ -636,14 +631,14 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
 
 
 class _Endpoint:
-    """Where requests go. Read by any thread, written by nobody after construction."""
+    """Where requests go. Threads share it, and none changes it."""
 
     def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
         text, url, valid = _text("base_url", base_url), urllib.parse.urlsplit(""), False
         try:
             url = urllib.parse.urlsplit(text)
-            # What IDNA makes of the host goes into the request: a blank, for one.
+            # Checked after IDNA, which turns some characters into blanks.
             self.host = (url.hostname or "").encode("idna").decode()
             valid = (text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}")
                      and url.scheme in ("http", "https") and self.host.strip(".") != ""
@@ -651,7 +646,7 @@ class _Endpoint:
                      and url.port != 0 and url.path.isascii())
         except ValueError:  # a port out of range, brackets that do not match
             pass
-        if not valid:  # raised here: the error above may hold a secret
+        if not valid:  # not raised above: the text of that error may hold a secret
             raise ValueError("base_url must be https://host or http://host, with a port "
                              "and a path at most")
         self.scheme: str = url.scheme
@@ -661,7 +656,7 @@ class _Endpoint:
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path: str = url.path.rstrip("/")
         self.ssl_context: ssl.SSLContext | None = None
-        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # of a socket call
+        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # a call would wait
         self.proxy: tuple[str, int, dict[str, str]] | None = None
         # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
         if ssl_context is not None and not callable(
@@ -702,11 +697,11 @@ class _Stream(io.RawIOBase):
 
 
 class _Connection:
-    """One kept-alive HTTP connection, owned by one thread, which closes it after whatever
-    went wrong. Other threads may call `shut` only.
+    """One kept-alive HTTP connection. The thread that made it uses it, and closes it after
+    any error; other threads may call `shut` only.
 
-    The deadline of the attempt bounds every wait but a name look-up, which holds up its
-    worker, or the caller where a flush or an exit sends on its own thread.
+    The deadline of the attempt bounds every wait, except for a name look-up: Python can
+    neither limit nor stop one.
     """
 
     def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
@@ -716,10 +711,10 @@ class _Connection:
         self._best: Any = None  # the address that answered last
         self._response: http.client.HTTPResponse | None = None
         self._early: bytes | None = None  # what came before the whole request was sent
-        self._heard = self._ended = False  # a byte of the answer, its end has come
+        self._heard = self._ended = False  # has a byte of the answer come? the end of all?
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._seconds = self._end = 0.0  # the attempt's, and when they are over
+        self._seconds = self._end = 0.0  # the attempt may take so long, and until then
         self._seen = 0.0  # when _left was called last
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
@@ -739,8 +734,8 @@ class _Connection:
                 self.close()
                 if _is_interrupt(error):
                     raise
-                # The server may close a kept connection at the moment we use it again.
-                # Only as long as no byte of an answer has come is it safe to resend.
+                # The server may close a kept connection just when we use it again. Once a
+                # byte of an answer has come, it has the request: do not send it again.
                 if reused and not self._heard and not self._shut and isinstance(
                         error, (OSError, ValueError)):
                     continue
@@ -756,7 +751,7 @@ class _Connection:
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
         except Exception as error:
-            self.close()  # all that it costs: the status is known already
+            self.close()  # and no more: the status is known already
             if _is_interrupt(error):
                 raise
 
@@ -771,8 +766,8 @@ class _Connection:
         sock = self._sock
         if sock is None:
             return
-        # Not sock.shutdown: that of a TLS socket drops its TLS layer first, and its owner
-        # would go on in plain text. The sockets of eventlet have no other.
+        # Not sock.shutdown: a TLS socket drops its TLS layer there, and its owner would go
+        # on in plain text. eventlet's socket.socket has no shutdown.
         shutdown: Any = getattr(socket.socket, "shutdown", None)
         try:
             if shutdown is None:
@@ -797,7 +792,7 @@ class _Connection:
             buffer[:len(part)] = part
             return len(part)
         if self._heard and self._left() < 0:
-            raise _TimedOut  # a flood never makes us wait, so it is stopped here
+            raise _TimedOut  # _wait does not see it where the server floods us
         received: int = self._call(self._sock.recv_into, buffer)
         self._heard = self._heard or received > 0
         self._ended = received == 0
@@ -806,9 +801,9 @@ class _Connection:
     # Waiting.
 
     def _left(self, asleep: float = 0.0) -> float:
-        """Seconds that are left of the attempt. *asleep* is how long the caller may have
-        waited, if it was longer than FROZEN_SECONDS: where the call comes far later than
-        that, the process was frozen, which is not the server's fault."""
+        """Seconds that are left of the attempt. The caller has waited at most *asleep*, or
+        FROZEN_SECONDS, since the last call. If far more time has passed, the process was
+        frozen, and the attempt gets that time back."""
         now = _now()
         gap, self._seen = now - self._seen, now
         if gap > asleep + 2 * FROZEN_SECONDS:
@@ -873,12 +868,12 @@ class _Connection:
 
     def _connect(self, host: str, port: int) -> None:
         """Connect to an address of *host*, first to the one that answered last time. Each
-        is tried briefly, because one may swallow everything; then those that were silent
-        are tried again, each for its share of the time that is left."""
+        is tried briefly, because one may never answer; then the silent ones are tried
+        again, each for its share of the time that is left."""
         began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         self._seen = _now()
-        self._end += self._seen - began  # the attempt begins now, however long that took
+        self._end += self._seen - began  # the look-up does not count
         addresses.sort(key=lambda address: address != self._best)
         if self.stage == "name":
             self.stage = "connection"
@@ -887,11 +882,11 @@ class _Connection:
         tries = [(address, brief) for address in addresses]
         while tries and not self._shut:
             address, limit = tries.pop(0)
-            most = max(0.01, min(limit, self._left() / (len(tries) + 1)))
+            seconds = max(0.01, min(limit, self._left() / (len(tries) + 1)))
             try:
                 self._sock = sock = socket.socket(*address[:3])  # now `shut` finds it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(most)
+                sock.settimeout(seconds)
                 sock.connect(address[4])
                 sock.settimeout(0.0)
                 self._best = address
@@ -903,7 +898,7 @@ class _Connection:
                     tries.append((address, MAX_CONNECT_SECONDS))
                 else:
                     failure = error.errno or 0, error.strerror or type(error).__name__
-            left = self._left(most)
+            left = self._left(seconds)
             if self._sock is not None:
                 return
             if left <= 0:
@@ -925,10 +920,10 @@ class _Connection:
         self.stage = "answer"
         try:
             self._send_all(self._serialised(request))
-        except OSError as error:  # of whatever kind; over TLS that depends on the Python
+        except OSError as error:
             if _is_interrupt(error):
                 raise
-            # A server may answer, 413 for one, and hang up before it has read it all.
+            # The server may have answered, 413 for one, and hung up before it read it all.
         self._response = answer = self._receive(request.method)
         self._used = (time.time(), _now())
         return answer
@@ -945,8 +940,7 @@ class _Connection:
         return _head("%s %s" % (request.method, target), headers) + (body or b"")
 
     def _send_all(self, data: bytes) -> None:
-        """Send *data*, or as much of it as the server takes before it answers: one that
-        says 413 may never read the rest."""
+        """Send *data*, until the server answers: after a 413 it may never read the rest."""
         view, self._early = memoryview(data), None
         while True:
             view = view[self._try(self._sock.send, view) or 0:]
@@ -967,7 +961,7 @@ class _Connection:
         answer = http.client.HTTPResponse(stream, method=method)
         answer.begin()
         while answer.status < 200 and not self._ended:
-            passed: Any = answer  # begins again: by itself it passes over 100, not 103
+            passed: Any = answer  # http.client passes over 100, but not over 103
             passed.headers = None
             answer.begin()
         if self._ended:  # http.client takes that for the end of the head
@@ -979,14 +973,14 @@ class _Connection:
         """Raise an OSError where a kept connection cannot be used again. A NAT forgets
         silently, and a thawed Lambda finds its connections closed."""
         wall, mono = self._used
-        idle = max(time.time() - wall, self._seen - mono)  # a frozen clock may stand still
-        # Bytes that nobody asked for would be taken for the next answer. What TLS itself
-        # has to say, session tickets for one, is passed over by recv.
+        idle = max(time.time() - wall, self._seen - mono)  # one may stand still in a freeze
+        # Bytes that nobody asked for would be taken for the next answer. recv does not
+        # return what TLS says for itself, such as session tickets.
         if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
             raise ConnectionError
 
     def _failure(self, error: Exception) -> _Failure:
-        """*error* as a `_Failure`, with a detail that holds nothing private."""
+        """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
         if isinstance(error, _TimedOut):
@@ -1016,7 +1010,7 @@ class _Connection:
 
 
 def _is_odd(answer: http.client.HTTPResponse) -> bool:
-    """Does its head contradict itself about its body? Then nobody knows where it ends."""
+    """Does the head of *answer* leave open where its body ends?"""
     said = [text for name in ("Transfer-Encoding", "Content-Length")
             for text in answer.headers.get_all(name, [])]
     if answer.status in (204, 304):
@@ -1032,7 +1026,7 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
     """Seconds that the server wants to be left alone for; 0 where it does not say."""
     text = answer.getheader("Retry-After") or ""
     try:
-        if set(text) <= set("0123456789., "):  # "2.5", or two headers: the longest of all
+        if set(text) <= set("0123456789., "):  # "2.5"; "2, 3" from two headers
             longest = max(float(part) for part in text.split(","))
             seconds = float(math.ceil(min(longest, MAX_RETRY_AFTER_SECONDS)))
         else:
@@ -1047,14 +1041,14 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
 # -- Notices: what goes to the log -------------------------------------------------------
 
 
-# Runs an iterator within one call of C, so that no interrupt can come in between.
+# Runs an iterator to its end within one call of C, where no interrupt can come.
 _sink: deque[Any] = deque(maxlen=0)
 _in_one_step = _sink.extend
 
 
 def _ticks(counter: count[int]) -> int:
     """How often next() was called on *counter*. ``n += 1`` loses counts to threads and
-    signal handlers, next() does not; and only its repr can be read without a change."""
+    signal handlers; next() does not. The repr shows a count without changing it."""
     return int(repr(counter)[6:-1])
 
 
@@ -1067,18 +1061,16 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _may_log() -> bool:
-    """False where this thread is inside a log call or a queue already.
-
-    We may be in a signal handler or a finaliser that interrupted it, or in a handler of
-    its own, and whatever it has locked we would wait for, for ever.
-    """
+    """False where this thread is inside a log call or a queue: a signal handler, a
+    finaliser or a log handler pushes there, and logging would wait for a lock of its own
+    thread for ever."""
     return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
         "logging", "queue") for frame in _frames())
 
 
 class _Notices:
     """Log lines about what went wrong: one of a kind in `LOG_SECONDS`, with how often it
-    happened. *is_barred* says when none may be written. Waits for no lock of ours."""
+    happened. None is written while *is_barred* returns True. Takes no lock."""
 
     def __init__(self, is_barred: Callable[[], bool]) -> None:
         self._is_barred = is_barred
@@ -1087,21 +1079,21 @@ class _Notices:
         self._last: dict[str, deque[tuple[float, int]]] = {}
 
     def add(self, kind: str, text: str, number: int = 1) -> None:
-        """Something of this *kind* happened *number* times; *text* is the line."""
+        """*number* more of this *kind* happened; *text* is the line."""
         counts = self._counts.setdefault(kind, count())
         _in_one_step(islice(counts, number))
         last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
-        told = last[0]
+        logged = last[0]
         # The time first: _may_log walks the whole stack.
-        if _now() - told[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
+        if _now() - logged[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
             total = _ticks(counts)
             last.append((_now(), total))
-            if last.popleft() is told:  # of several threads, one pops what it has seen
-                self._say("%s (%d)" % (text, total - told[1]))
+            if last.popleft() is logged:  # of several threads, one pops what it has seen
+                self._warn("%s (%d)" % (text, total - logged[1]))
 
-    def _say(self, line: str) -> None:
-        """As a warning. logging is not imported for this: that costs 6-10 ms. A process
-        that has not done so gets a line on stderr, as logging's last resort would do."""
+    def _warn(self, line: str) -> None:
+        """Log *line*. A process that never imported logging, which costs 6-10 ms, gets it
+        on stderr, as from logging's last resort."""
         try:
             logging = sys.modules.get("logging")
             if logging:
@@ -1116,16 +1108,15 @@ class _Notices:
 # -- Sender: pending pushes, workers, retries --------------------------------------------
 #
 # A push never waits for a lock of ours. If it did, two threads could wait for each other:
-# one pushes from inside a log handler, and holds the lock of that handler; the other holds
-# our lock, the garbage collector runs a finaliser there, and that one logs.
+# one pushes in a log handler, and holds the handler's lock; the other holds our lock, the
+# garbage collector runs a finaliser there, and the finaliser logs.
 #
-# All else changes under the sender's lock (@_locked). The lock is reentrant: a signal
-# handler or a finaliser of the thread that holds it may call anything here. So under it
-# there are assignments only, and each leaves the state whole: never a wait, a socket, a
-# log line, or anybody else's code.
+# Changes of more than one step are made under the sender's lock (@_locked). The lock is
+# reentrant: a signal handler or a finaliser of the thread that holds it may call anything
+# here. So each assignment under it leaves the state whole, and nothing under it waits,
+# uses a socket, logs, or calls anybody else's code.
 #
-# Pushes are numbered from 0 in the order in which they are taken: the number of pushes
-# accepted so far is the number of the next one.
+# Pushes are numbered from 0 in the order in which they are taken.
 #
 #   state              what it is                                     changed by
 #   -----------------  ---------------------------------------------  -------------------
@@ -1139,14 +1130,15 @@ class _Notices:
 #                      wakes it releases
 #   workers            threads started and not ended                  start, enlist, delist
 #   windows            what flushes wait for                          watch, tell, untell
-#   untold             the number of the last lost push that no       strike, tell, untell
-#                      flush has told, plus 1; 0: there is none
+#   untold             how many pushes there were up to the last      strike, tell, untell
+#                      lost one that no flush has told; 0: none
 #   not_before         until then the server wants quiet              keep_quiet
-#   closed             nothing more is accepted                       close, exit, dismiss
-#   swept              "closed" or "exit" once that forbids to send,  sweep
-#                      else None
+#   closed             nothing more is accepted                       close, dismiss,
+#                                                                     disown, _at_exit
+#   swept              why nothing is sent any more, "closed" or      sweep, disown
+#                      "exit"; or None
 #
-# All times are those of _now.
+# All times come from _now.
 
 
 class PushResult(_PushResult):
@@ -1170,35 +1162,35 @@ class PushResult(_PushResult):
 
 _FULL = "max_pending is reached"
 _CLOSED = "the client is closed"
-_BROKE = "out of memory"
-_NO_MEMORY = (MemoryError, RecursionError, SystemError)  # CPython has all three for it
+_OUT_OF_MEMORY = "out of memory"
+_NO_MEMORY = (MemoryError, RecursionError, SystemError)  # CPython raises any of them
 
 
 class _Batch:
     """Pushes that one thread sends together."""
 
     __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "ended",
-                 "noted", "results", "room")
+                 "logged", "results", "room")
 
     def __init__(self, first: int, owner: int) -> None:
-        self.first = first  # how many pushes were taken before these
+        self.first = first  # the number of the first push
         self.owner: int | None = owner  # ident of the thread that works on it
         self.pushes: list[_Push] = []
         self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
-        self.detail: str | None = None  # why the last attempt failed
+        self.detail: str | None = None  # of the last attempt that failed
         self.ended: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
-        self.noted = False  # what is lost of it is logged
-        self.results: deque[tuple[_Push, _Outcome]] | None = None  # still to be told
+        self.logged = False  # the log has what is lost of it
+        self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
         self.room: Iterator[None] = iter(())  # frees what it has reserved, once
 
     def give_up(self, error: str) -> None:
-        """End whatever is not sent with *error*."""
-        members: list[Sequence[int]] = [range(len(self.pushes))]
+        """End what is left to send; *error* is why."""
+        unsent: list[Sequence[int]] = [range(len(self.pushes))]
         if self.parts is not None:
-            members = [part[2] for part in self.parts]
-        for each in members:
-            self.ended.append((each, (None, error, self.detail, self.tries)))
+            unsent = [part[2] for part in self.parts]
+        for members in unsent:
+            self.ended.append((members, (None, error, self.detail, self.tries)))
             self.tries = 0
         self.parts = []
 
@@ -1222,17 +1214,15 @@ class _Window:
     __slots__ = ("end", "lost", "told", "wake")
 
     def __init__(self, end: int) -> None:
-        self.end = end  # counted in pushes accepted
+        self.end = end  # the number of the first push after them
         self.lost = False  # was one of them lost, or one before that no flush has told?
         self.told = 0  # what untold was before this flush told it
         self.wake = _taken_lock()
 
 
 def _taken_lock() -> Any:
-    """A lock that is waited for by acquiring it and woken by releasing it, once.
-
-    Looked up late and made for each wait, so that gevent may patch it at any time.
-    """
+    """A lock for one wait: one thread acquires it, another wakes that thread by a release.
+    A new one each time, because gevent may patch threading between two waits."""
     lock = threading.Lock()
     lock.acquire()
     return lock
@@ -1269,7 +1259,7 @@ def _attempt(config: _Config, connection: _Connection, request: Request,
 
 
 def _size(pushes: Sequence[_Push]) -> int:
-    """How many dimensions *pushes* have: each is a time, a user id, and pairs."""
+    """How many dimensions *pushes* have: each holds a time, a user id, and pairs."""
     return sum(map(len, pushes)) // 2 - len(pushes)
 
 
@@ -1282,8 +1272,8 @@ def _locked(method: _Method) -> _Method:
 
 
 class _Sender:
-    """The pushes of one client in one process. Threads refer to this, not the client,
-    so that a client that is dropped can go while its pushes are still sent."""
+    """The pushes of one client in one process. Threads refer to this, not the client: a
+    client that nobody refers to goes, and its pushes are still sent."""
 
     def __init__(self, config: _Config, process: _Process) -> None:
         self.config = config
@@ -1292,7 +1282,7 @@ class _Sender:
         self.max_pending: int = config.max_pending  # here to spare push a look-up
         self.max_workers = config.max_workers
         self.lock: Any = threading.RLock()
-        self.hiring: Any = threading.RLock()  # one start at a time; only ever tried
+        self.hiring: Any = threading.RLock()  # one start at a time; nobody waits for it
         self.waiting: deque[_Push] = deque()
         self.reserved: deque[None] = deque()
         self.leaky = False
@@ -1305,9 +1295,7 @@ class _Sender:
         self.invalid, self.dropped = count(), count()  # pushes refused: see _ticks
         self.first_tries, self.retries = count(), count()  # likewise, requests
         self.not_before = 0.0
-        # Its own, seeded by the system: not that of the program, which may be seeded to
-        # repeat, and a new one in a forked child.
-        self.random = random.Random()
+        self.random = random.Random()  # not the module's, which the program may seed
         self.notices = _Notices(self.is_barred)
         self.closed = process.exiting
         self.swept: str | None = None
@@ -1328,7 +1316,7 @@ class _Sender:
                 return self.refuse(_FULL)
             self.waiting.append(push)
         except BaseException:
-            self.leaky = True  # an interrupt may have kept the push away from its room
+            self.leaky = True  # after an interrupt, the room may have no push
             raise
         try:
             if self.parked:
@@ -1337,7 +1325,7 @@ class _Sender:
                 self.hire()
         except _NO_MEMORY:  # it is accepted all the same
             pass
-        if self.swept:  # meanwhile: nobody might come by again to settle this push
+        if self.swept:  # meanwhile: nobody may come any more to settle this push
             try:
                 self.waiting.remove(push)
                 return self.refuse(_CLOSED)
@@ -1359,8 +1347,8 @@ class _Sender:
         self.free(self.room(len(self.reserved) - _size(pending)))
 
     def room(self, size: int) -> Iterator[None]:
-        """Return an iterator that frees the room of *size* dimensions when it is run. Run
-        again, it does nothing."""
+        """Return an iterator that frees the room of *size* dimensions when it is run; a
+        second run does nothing."""
         return starmap(self.reserved.popleft, repeat((), min(size, len(self.reserved))))
 
     def free(self, room: Iterator[None]) -> None:
@@ -1370,13 +1358,13 @@ class _Sender:
             pass
 
     def refuse(self, kind: str, reason: str = "") -> bool:
-        next(self.dropped if kind in (_FULL, _CLOSED, _BROKE) else self.invalid)
+        next(self.dropped if kind in (_FULL, _CLOSED, _OUT_OF_MEMORY) else self.invalid)
         self.notices.add(kind, "push refused: " + (reason or kind))
         return False
 
     def wake(self, everyone: bool = False) -> None:
-        """Wake a parked worker. It removes its lock itself: after an interrupt between a
-        removal and the release, nobody could wake it any more."""
+        """Wake a parked worker. Its lock stays in parked until it removes it: an interrupt
+        between a removal here and the release would leave it asleep for ever."""
         place = len(self.parked)
         while place:
             place -= 1
@@ -1388,10 +1376,10 @@ class _Sender:
                 pass
 
     def hire(self) -> None:
-        """Start a worker if there may be one more. Waits for no lock of ours, because push
-        calls it, but until Python has started the thread. Where no thread can be had the
-        pushes stay for a later push, flush or exit."""
-        if not self.hiring._is_owned():  # or a frame below this one is just starting one
+        """Start a worker if there may be one more. It waits only until Python has started
+        the thread, because push calls it. Where Python starts no thread, the pushes stay
+        for a later push, flush or exit."""
+        if not self.hiring._is_owned():  # this is a signal handler or a finaliser in start
             _under(self.hiring, self.start, wait=False)
 
     def start(self) -> None:
@@ -1403,18 +1391,18 @@ class _Sender:
             worker = threading.Thread(target=self.work, name="vwo_push", daemon=True)
             self.workers.append(worker)
             worker.start()
-        except (RuntimeError, *_NO_MEMORY):  # no thread is to be had, or none here
+        except (RuntimeError, *_NO_MEMORY):  # the system starts no thread, or none here
             pass
         finally:
             if worker is not None and worker.ident is None and worker in self.workers:
-                self.workers.remove(worker)  # if it runs all the same, enlist sees to it
+                self.workers.remove(worker)  # enlist adds it again if it runs all the same
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
     @_locked
     def take(self, me: int, most: int, steal: bool = False) -> _Batch | None:
-        """Make this thread the owner of a batch: one that was given back, or else up to
-        *most* of the waiting pushes. With *steal*, also of one that has another owner."""
+        """Make this thread the owner of a batch: of one that was given back, else of up to
+        *most* waiting pushes. With *steal*, of one that has another owner, too."""
         delivered, failed, batches = self.book
         if self.swept and not steal:
             return None
@@ -1426,8 +1414,7 @@ class _Sender:
             return None
         taken = sum(len(each.pushes) for each in batches)
         batch = _Batch(delivered + failed + taken, me)
-        # In the book before it is filled, and filled in one step: whatever interrupt comes,
-        # a push is in one of the two places.
+        # In the book before it is filled, in one step: an interrupt loses no push.
         self.book = delivered, failed, (*batches, batch)
         try:
             batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
@@ -1461,15 +1448,15 @@ class _Sender:
 
     @_locked
     def give_back(self, me: int) -> None:
-        """Let others have what this thread owns and does not work on any more."""
+        """Let other threads take the batches that this one owns."""
         for batch in self.book[2]:
             if batch.owner == me:
                 batch.owner = None
                 self.wake()
 
     def serve(self, until: float | None) -> None:
-        """Send on this thread until nothing is waiting, or the time *until* has come; a
-        worker (None) until the client is closed."""
+        """Send on this thread until nothing is waiting, or the time *until* has come. None
+        is for a worker: until the client is closed."""
         me, most = threading.get_ident(), self.config.max_batch
         connection = _Connection(self.config.endpoint, self.process.gate)
         self.connections.add(connection)
@@ -1493,7 +1480,7 @@ class _Sender:
         try:
             if batch.parts is None:
                 batch.parts = _parts(self.config, batch.pushes)
-            parts = batch.parts  # a close may take the batch, and put an empty list there
+            parts = batch.parts  # a close that takes the batch puts a new list there
             while parts:
                 part = parts[0]
                 outcome = self.send(batch, me, part, connection, until)
@@ -1503,8 +1490,8 @@ class _Sender:
                 if not halves:
                     batch.ended.append((part[2], outcome))
                 batch.tries = 0
-                parts[:1] = halves  # last: after an interrupt before, it is sent again
-        except Exception as error:  # out of memory, or a bug of ours: an outcome, too
+                parts[:1] = halves  # last: an interrupt before it only sends part again
+        except Exception as error:  # out of memory, or a bug of ours
             if _is_interrupt(error):
                 raise
             batch.detail = _place(error)
@@ -1517,17 +1504,17 @@ class _Sender:
         taken away."""
         config = self.config
         build, payload, _ = part
-        last = float("inf") if until is None else until
-        # For a batch of which flushes of too little time have used up all tries.
+        until = float("inf") if until is None else until
+        # The outcome where flushes that were too short have used up all tries.
         outcome: _Outcome = None, "timeout", batch.detail, batch.tries
         ready = 0.0
         while batch.tries < config.max_attempts:
-            connection.tidy()  # or the rest of the answer before is read as the next one
-            if not self.pause(batch, me, ready, last):
+            connection.tidy()  # or the rest of an answer would be read as the next one
+            if not self.pause(batch, me, ready, until):
                 return None
             request = build(config, payload, _nonce(self.random))
-            seconds = min(config.timeout, last - _now())
-            if seconds <= 0:  # to build a large request took what was left
+            seconds = min(config.timeout, until - _now())
+            if seconds <= 0:  # building a large request took the rest
                 return None
             next(self.retries if batch.tries else self.first_tries)
             batch.tries += 1
@@ -1535,8 +1522,8 @@ class _Sender:
                 status = _attempt(config, connection, request, seconds)
                 return status, None, None, batch.tries
             except _Failure as failure:
-                if failure.kind == "timeout" and _now() >= last:
-                    return None  # cut off by our own haste, not the server's fault
+                if failure.kind == "timeout" and _now() >= until:
+                    return None  # we gave the server too little time
                 batch.detail = failure.detail
                 outcome = failure.status, failure.kind, failure.detail, batch.tries
                 if not failure.retry:
@@ -1554,18 +1541,18 @@ class _Sender:
     def keep_quiet(self, until: float) -> None:
         self.not_before = max(self.not_before, until)
 
-    def pause(self, batch: _Batch, me: int, ready: float, last: float) -> bool:
-        """Sleep until the time *ready*, and as long as the server wants quiet, but not
-        past *last*. False: that has come, or *batch* is not ours any more."""
+    def pause(self, batch: _Batch, me: int, ready: float, until: float) -> bool:
+        """Sleep until the time *ready*, and as long as the server wants quiet. False: the
+        time *until* has come, or *batch* is not ours any more."""
         while batch.owner == me and not self.swept:
             now = _now()
             # A virtual machine that was moved may have a clock that was set back. A slice
             # more, or what another thread asks for after our look at the clock is ignored.
             quiet = self.not_before - now
             quiet = quiet if quiet < MAX_RETRY_AFTER_SECONDS + SLICE_SECONDS else 0.0
-            if now >= last:
+            if now >= until:
                 return False
-            left = min(max(ready - now, quiet), last - now)
+            left = min(max(ready - now, quiet), until - now)
             if left <= 0:
                 return True
             time.sleep(min(left, SLICE_SECONDS))
@@ -1575,42 +1562,41 @@ class _Sender:
         """End every push of *batch*: on_result for each, then the counts. An interrupt
         goes on to the caller when that is done."""
         outcomes = batch.outcomes()
-        results = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
+        fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
-        told = self.claim(batch, me, results, _size(batch.pushes))
-        if told is None:
+        results = self.claim(batch, me, fresh, _size(batch.pushes))
+        if results is None:
             return
         try:
-            if lost and not batch.noted:  # before a flush can return
-                batch.noted = True
+            if lost and not batch.logged:  # before a flush can return
+                batch.logged = True
                 _, error, detail, _ = outcomes[lost[0]]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
                 self.notices.add(line, line, len(lost))
-            self.report(told)
+            self.report(results)
         except BaseException:
-            self.settle(batch, me)  # goes on: results holds what is still to be told
+            self.settle(batch, me)  # goes on with what is left in batch.results
             raise
         self.strike(batch, lost)
 
     @_locked
-    def claim(self, batch: _Batch, me: int, results: deque[tuple[_Push, _Outcome]],
+    def claim(self, batch: _Batch, me: int, fresh: deque[tuple[_Push, _Outcome]],
               size: int) -> deque[tuple[_Push, _Outcome]] | None:
-        """Note what is to be told of *batch*, unless that is noted already, and return it.
-        None: a close has taken the batch away."""
+        """Return what is left to report of *batch*; at first that is *fresh*. None: a close
+        has taken the batch away."""
         if batch.owner != me:
             return None
         if batch.results is None:
-            batch.room, batch.results = self.room(size), results
+            batch.room, batch.results = self.room(size), fresh
         return batch.results
 
     def report(self, results: deque[tuple[_Push, _Outcome]]) -> None:
-        """Call on_result for each of *results*, from which a close may take some, too. An
-        interrupt ends the call it hits."""
+        """Call on_result for each of *results*, of which another thread may take some."""
         on_result = self.config.on_result
         while on_result and results and not self.process.silent:
             try:
                 push, (status, error, detail, attempts) = results.popleft()
-            except IndexError:  # the other one was faster
+            except IndexError:  # the other thread was faster
                 return
             try:
                 on_result(PushResult(push[1], _dimensions(push), error is None,
@@ -1624,18 +1610,16 @@ class _Sender:
 
     @_locked
     def strike(self, batch: _Batch, lost: list[int]) -> None:
-        """Take *batch* out of the book, unless a close has done it, and tell the flushes.
-
-        An interrupt before the one assignment to the book leaves it to be done again.
-        """
+        """Count *batch*, take it out of the book, and wake the flushes. After an interrupt
+        before the one assignment to the book, all of it is done again."""
         delivered, failed, batches = self.book
-        if batch not in batches:
+        if batch not in batches:  # a close has done it
             return
         if lost:
             self.untold = max(self.untold, batch.first + lost[-1] + 1)
             for window in self.windows:
                 window.lost |= batch.first + lost[0] < window.end
-        self.free(batch.room)  # once: after an interrupt, nothing is left of it
+        self.free(batch.room)
         self.book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
                      tuple(each for each in batches if each is not batch))
         for window in self.windows:
@@ -1654,7 +1638,7 @@ class _Sender:
         """Wait for work. False: there will be none."""
         wake = _taken_lock()
         self.parked.append(wake)
-        # Looked at after it was declared idle, or a push in between wakes nobody.
+        # Looked at with the lock in parked, or a push in between would wake nobody.
         while not (self.waiting or self.closed or self.has_unowned()):
             if wake.acquire(timeout=IDLE_SECONDS):
                 break
@@ -1669,20 +1653,20 @@ class _Sender:
     # What flush, close and exit do.
 
     def holds_lock(self) -> bool:
-        """Is this thread below a frame that holds the lock, in a signal handler or a
-        finaliser? Conditions ask every RLock for it, those of gevent and PyPy, too."""
+        """Is this a signal handler or a finaliser that interrupted a locked method?
+        Every RLock has _is_owned, on gevent and PyPy, too: Conditions call it."""
         return bool(self.lock._is_owned())
 
     def is_inside(self) -> bool:
-        """Would this thread wait for itself? It is in on_result or transport, or in a
-        signal handler or a finaliser that interrupted what all others wait for."""
+        """Would this thread wait for itself? Then it is in on_result or transport, or in a
+        signal handler or a finaliser that interrupted a locked method, serve or settle."""
         return self.holds_lock() or any(
             frame.f_code in _WORKING and frame.f_locals.get("self") is self
             for frame in _frames())
 
     def is_barred(self) -> bool:
-        """May nothing be logged now? An exit prints nothing: a thread that is gone may have
-        locked stderr. And whoever waits for our lock may hold that of a log handler."""
+        """May nothing be logged now? At exit a thread that is gone may have locked stderr.
+        And a thread that waits for our lock may hold the lock of a log handler."""
         return self.process.exiting or self.process.gate._is_owned() or any(
             sender.holds_lock() for sender in (self, *self.process.senders))
 
@@ -1690,7 +1674,7 @@ class _Sender:
         """Wait until what was accepted so far is settled; True if all was delivered."""
         if self.is_inside():
             return False
-        self.give_back(threading.get_ident())  # what an interrupt may have left behind
+        self.give_back(threading.get_ident())  # an interrupt may have left some behind
         if self.swept:
             self.sweep(self.swept)  # likewise
         window = _Window(self.counts()[0])
@@ -1742,8 +1726,8 @@ class _Sender:
         return self.is_settled(window.end)
 
     def sweep(self, error: str) -> None:
-        """Settle whatever is not settled: *error* is why. From here on nothing is sent.
-        An interrupt goes on to the caller when that is done."""
+        """Settle all that is left; *error* is why. From here on nothing is sent. An
+        interrupt goes on to the caller when that is done."""
         me = threading.get_ident()
         try:
             self.swept = self.swept or error
@@ -1759,15 +1743,15 @@ class _Sender:
 
     def stop(self, workers: list[threading.Thread], until: float) -> None:
         """Wake the workers, end what they wait for, and join them until the time *until*:
-        one that woke up while the interpreter is finalised could abort its host. *workers*
-        are those of before: one that has left the list may still be at its very end."""
+        a thread that wakes up while the interpreter is finalised could abort its host.
+        *workers* were listed before: one that has left the list may not have ended."""
         self.wake(everyone=True)
         for connection in list(self.connections):
             connection.shut()
         for worker in workers + self.workers:
             try:
                 worker.join(max(0.0, until - _now()))
-            except RuntimeError:  # this very thread, or one that is only just starting
+            except RuntimeError:  # this thread, or one that is just being started
                 pass
 
     def close(self, until: float) -> bool:
@@ -1785,20 +1769,20 @@ class _Sender:
                 self.retire()
 
     def dismiss(self) -> None:
-        """Accept nothing more; workers end when nothing is waiting. A finaliser may call
-        this in the middle of anything, so it takes no lock."""
+        """Accept nothing more; workers end when nothing is waiting. Takes no lock: a
+        finaliser calls it."""
         self.closed = True
         self.wake(everyone=True)
         self.retire()
 
     def retire(self) -> None:
-        """Forget this sender once there is nothing that its exit could still do."""
+        """Forget this sender once the exit has nothing to do for it."""
         if self.closed and not (self.waiting or self.book[2] or self.workers):
             self.process.senders.discard(self)
 
     def counts(self) -> tuple[int, int, int]:
-        """How many pushes were accepted, delivered, have failed. Takes no lock, and looks
-        again if a push went from one place to the next in between."""
+        """How many pushes were accepted, were delivered, have failed. Takes no lock: looks
+        again if a push moved meanwhile."""
         while True:
             book = delivered, failed, batches = self.book
             taken = sum(len(batch.pushes) for batch in batches)
@@ -1807,32 +1791,27 @@ class _Sender:
                 return accepted, delivered, failed
 
     def disown(self) -> None:
-        """In a forked child: leave everything to the parent.
-
-        A callback may have forked. It returns into the methods of this sender, which then
-        find no lock taken and nothing to do.
-        """
+        """In a forked child: leave everything to the parent. A callback that forked returns
+        into methods of this sender, which find no lock taken and nothing to do."""
         self.closed, self.swept = True, "closed"
         self.lock, self.notices = threading.RLock(), _Notices(self.is_barred)
         for connection in list(self.connections):
             connection.forget()
 
 
-_WORKING = (_Sender.serve.__code__, _Sender.settle.__code__)
+_WORKING = (_Sender.serve.__code__, _Sender.settle.__code__)  # see is_inside
 
 
 # -- Process: what all clients share; fork and exit --------------------------------------
 
 
 class _Process:
-    """What one process keeps for all its clients; a forked child makes its own.
-
-    gate: a fork holds it, and so does every OpenSSL call that takes locks. A fork within
-    such a call would leave them taken in the child for ever. None of the calls waits.
-    """
+    """What one process keeps for all its clients; a forked child makes its own."""
 
     def __init__(self) -> None:
         self.senders: set[_Sender] = set()  # those that an exit has to look after
+        # A fork holds it, and so does every OpenSSL call that takes locks: a fork within
+        # the call would leave those taken in the child for ever. None of the calls waits.
         self.gate: Any = threading.RLock()
         self.exiting = False
         self.silent = False  # an interrupt has ended the exit: on_result is not called
@@ -1846,10 +1825,8 @@ _processes: dict[int, _Process] = globals().get("_processes", {})
 
 
 def _process() -> _Process:
-    """The state of this process. In a forked child, lets go of what is the parent's.
-
-    Compares process ids because uWSGI forks without telling Python.
-    """
+    """The state of this process. In a forked child, lets go of what is the parent's. It
+    compares process ids, because uWSGI forks without telling Python."""
     pid = getpid()
     process = _processes.get(pid)
     if process is None:
@@ -1862,7 +1839,7 @@ def _process() -> _Process:
 
 
 def _watch_exit(process: _Process) -> None:
-    """Children of multiprocessing leave without atexit, but run its finalisers."""
+    """Children of multiprocessing skip atexit: give _at_exit to their finalisers."""
     util = sys.modules.get("multiprocessing.util")
     current = getattr(sys.modules.get("multiprocessing.process"), "current_process", None)
     if process.watched or util is None or current is None:
@@ -1874,32 +1851,29 @@ def _watch_exit(process: _Process) -> None:
             util.Finalize(None, _at_exit, exitpriority=10)
 
         finalise(process)
-        # Again, for a client that the main module makes while it is imported: before
-        # 3.13 a child of the forkserver clears its finalisers after that.
+        # Again, for a client that the main module makes on import: before 3.13 a child of
+        # the forkserver clears its finalisers after that import.
         util.register_after_fork(process, finalise)
 
 
 def _before_fork() -> None:
     process = _process()
     process.gate.acquire(timeout=FORK_SECONDS)
-    # When Python is done with a thread that has used OpenSSL, the thread takes locks of
-    # it once more. A fork at that moment would leave them taken in the child for ever.
+    # A thread that has used OpenSSL takes OpenSSL's locks once more after Python is done
+    # with it. A fork at that moment would leave them taken in the child for ever.
     time.sleep(min(max(0.0, process.last_end + END_SECONDS - _now()), END_SECONDS))
 
 
 def _after_fork_in_parent() -> None:
     try:
         _process().gate.release()
-    except RuntimeError:  # it was not had in time
+    except RuntimeError:  # _before_fork did not get it in time
         pass
 
 
 def _at_exit() -> None:
-    """Send what is pending within the longest exit_timeout; settle the rest as "exit".
-
-    One stretch of time for all clients. Starts no thread, which 3.12 forbids, and
-    prints nothing.
-    """
+    """Send what is pending within the longest exit_timeout, which starts now for all
+    clients; settle the rest as "exit". Starts no thread, which 3.12 forbids."""
     process = _process()
     process.exiting = True
     began = _now()
@@ -1981,7 +1955,7 @@ def _prefix(collection_prefix: Any) -> str:
 
 
 def _until(timeout: Any) -> float:
-    """The time of _now at which *timeout* is over; None never is."""
+    """The time at which *timeout* seconds are over; None: never."""
     if timeout is None:
         return float("inf")
     try:
@@ -2046,8 +2020,8 @@ class Client:
         transport: Callable[[Request, float], int] | None = None,
     ) -> None:
         self._config = config = SimpleNamespace()
-        self._senders: dict[int, _Sender] = {}  # by process id: one entry
-        self._current: _Sender  # the same sender; a push spares itself the dict
+        self._senders: dict[int, _Sender] = {}  # process id -> _current
+        self._current: _Sender  # of this process, or of its parent right after a fork
         self._closed = False
         config.account_id = _account(account_id)
         config.sdk_key = _sdk_key(sdk_key)
@@ -2091,7 +2065,7 @@ class Client:
         web_visitors = found.pop("web_visitors")
         found.update(options)
         if found["fme"] is True and "event_arch" not in options:
-            found["event_arch"] = False  # a member of FullStack's
+            found["event_arch"] = False  # only FullStack has it
         client = cls(**found)
         client._config.web_visitors &= web_visitors
         return client
@@ -2112,19 +2086,17 @@ class Client:
         """Tag a user: ``push(key, value, user_id)`` or ``push(map, user_id)``.
 
         By name they are custom_dimension_key, custom_dimension_value, user_id and
-        custom_dimension_map.
-        Keys and values are non-empty str of at most 255 code points; *user_id* is the
-        non-empty str that VWO's SDK is given. With ``fme=True`` a value may also be a
-        bool, an int within 2**53, or a finite float; without it those are refused. A map
-        is taken whole or not at all, and is one push. Nothing is trimmed or converted.
+        custom_dimension_map. Keys and values are non-empty str of at most 255 code points;
+        *user_id* is the non-empty str that VWO's SDK gets. With ``fme=True`` a value may
+        also be a bool, an int within 2**53, or a finite float. A map is one push, taken
+        whole or not at all. Nothing is trimmed or converted.
 
         True: accepted, and will be sent. False: refused, and a warning says why; it was
         not valid, `max_pending` is reached, or the client is closed. Raises nothing for
         what it is given, never waits and does no I/O, also in signal handlers,
         finalisers and callbacks.
         """
-        # Arguments are told apart by hand: Python raises for one that is given twice,
-        # or is called self.
+        # Python would raise for an argument that is given twice, or is called self.
         self: Client = args[0]
         try:
             key = value = user_id = None
@@ -2147,7 +2119,7 @@ class Client:
         except _NO_MEMORY:
             pass
         try:
-            return self._sender().refuse(_BROKE)
+            return self._sender().refuse(_OUT_OF_MEMORY)
         except _NO_MEMORY:
             return False
 
@@ -2223,13 +2195,13 @@ class Client:
         except Exception:  # half constructed; or so late at exit that no name is left
             pass
 
-    def _sender(self) -> _Sender:  # push has this inline, to spare itself a call
+    def _sender(self) -> _Sender:  # inlined in push
         sender = self._current
         return sender if sender.pid == getpid() else self._renew()
 
     def _renew(self) -> _Sender:
-        """Make the sender of this process: the first, or that of a forked child, which
-        starts empty, because what is pending is the parent's to send."""
+        """Make the sender of this process. In a forked child it starts empty: the parent
+        sends what is pending."""
         process = _process()
         _watch_exit(process)
         sender = self._senders.setdefault(getpid(), _Sender(self._config, process))
@@ -2243,18 +2215,17 @@ class Client:
 
 
 def _parsed(text: Any) -> Any:
-    """JSON text as an object; _MISSING where it is none. Raises nothing: an error would
-    hold the text, and with it the key."""
+    """JSON text as an object; _MISSING where it is not JSON. Not an error, which would hold
+    the text, and with it the key."""
     try:
-        # Without a Byte Order Mark; of bytes, json passes over it.
+        # Without a Byte Order Mark, which json skips in bytes only.
         return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
     except (ValueError, RecursionError):
         return _MISSING
 
 
 def _from_settings(settings: Any) -> dict[str, Any]:
-    """The options that an official settings file, a dict or its JSON text, asks for: those
-    of `Client`, and web_visitors."""
+    """The options of `Client`, and web_visitors, as an official settings file has them."""
     _load(network=False)
     if type(settings) in (str, bytes):
         settings = _parsed(settings)
@@ -2292,7 +2263,7 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
 
 
 def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
-    """The settings in the answer. Raises as `fetch_settings` does."""
+    """The settings in the answer to *request*. Raises what `fetch_settings` raises."""
     body, why = b"", "the answer was cut off"
     try:
         answer = connection.exchange(request, seconds)
@@ -2338,11 +2309,11 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
 
 # -- Input files: rows of CSV and of JSON Lines ------------------------------------------
 #
-# Rows are iterated as they were read: *parse* makes a push of one, *write* adds one to the
-# rejects, with the reason in one more column or member.
+# Iterating gives rows as they were read; *parse* makes the arguments of a push of a row;
+# *write* adds a row to the rejects, with the reason in one more column or member.
 
-_ERROR = "vwo_push_error"  # that column or member
-_LINE = "vwo_push_line"  # the member of a reject that holds a line which is no JSON
+_ERROR = "vwo_push_error"  # the column or member with the reason
+_LINE = "vwo_push_line"  # the member with a line that is not JSON
 MAX_LINE_CHARS = 1_000_000  # of an input file; also of a cell
 
 
@@ -2376,7 +2347,7 @@ class _CsvRows:
         self._writer: Any = None  # of the rejects
         self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
         header = next(iter(self), [""])
-        self._extra = header[-1:].count(_ERROR)  # a file of rejects has one column more
+        self._extra = header[-1:].count(_ERROR)  # 1 in a file of rejects, else 0
         self._header = header[:len(header) - self._extra]
         names = columns.split(",") if columns is not None else self._header
         self._names = [name.strip() for name in names]
@@ -2418,8 +2389,8 @@ class _CsvRows:
 
     def write(self, file: IO[str], cells: list[str], why: str) -> None:
         if self._writer is None:
-            self._writer = self._csv.writer(file)  # its line end has it quote every \r
-            if not (file.seekable() and file.tell()):  # not added to the rejects before
+            self._writer = self._csv.writer(file)  # not "\n": then it would not quote a \r
+            if not (file.seekable() and file.tell()):  # else an earlier run wrote it
                 self._writer.writerow(self._header + [_ERROR])
         self._writer.writerow(cells + [why])
 
@@ -2443,7 +2414,7 @@ class _JsonRows:
         return row if _is_mapping(row) else {_LINE: line}
 
     def parse(self, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if _LINE in row:  # it was no JSON; a reject that is fed back may have been mended
+        if _LINE in row:  # the user may have mended it in the rejects
             row = self._read(str(row[_LINE]))
         if _LINE in row:
             raise _Invalid("a line must be a JSON object")
@@ -2465,7 +2436,7 @@ def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
         return _CsvRows(chain([first], lines), columns)
     if columns is not None and first:
         raise _Fault("not CSV; --columns is for CSV")
-    return _JsonRows(chain([first], lines))  # of no row, too: the rejects of a run
+    return _JsonRows(chain([first], lines))  # an empty file, too: it may be a run's rejects
 
 
 # -- Command line ------------------------------------------------------------------------
@@ -2513,7 +2484,7 @@ class _Stop(Exception):
 
 
 def _cut_off(stream: Any) -> None:
-    """Let *stream* lead nowhere: a read finds its end, and what is written vanishes."""
+    """Point *stream* to nothing: a read finds its end, and what is written vanishes."""
     with open(os.devnull, "r+b", 0) as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
 
@@ -2526,7 +2497,7 @@ def _print(text: str, stream: Any) -> None:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
     except OSError as error:  # a closed pipe, a full disk
-        _cut_off(stream)  # or Python tries at exit to write what is in the buffer
+        _cut_off(stream)  # or Python tries again at exit
         if stream is not sys.stderr:
             raise _Stop("the output cannot be written: %s" % error.strerror, 1) from None
 
@@ -2547,7 +2518,7 @@ def _parse(argv: Sequence[str] | None) -> Any:
             raise _Stop(message + "; see --help")
 
         def _print_message(self, message: str, file: Any = None) -> None:
-            _print(message, file)  # of --help and --version; argparse's own may raise
+            _print(message, file)  # argparse would raise on a full disk
 
     parser = Parser(usage=_USAGE, description="Tag users with custom dimensions in VWO.",
                     epilog=_NOTES, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -2591,7 +2562,7 @@ def _nowhere(request: Request, timeout: float) -> int:
 
 
 def _client(args: Any, **more: Any) -> Client:
-    """A client with what was given as options, and else with what the settings hold."""
+    """A client with the options that were given; the settings fill the rest."""
     settings = _settings(args)
     more.update({name: vars(args)[name] for name in _CLIENT_OPTIONS
                  if vars(args)[name] is not None})
@@ -2619,53 +2590,52 @@ def _show(requests: Iterable[Request]) -> None:
 
 
 class _Backfill:
-    """Pushes every row of a file. In the end, read == delivered + rejected + skipped.
-
-    The main thread does all of it; the worker of the client only adds to the results.
-    """
+    """Pushes every row of a file. In the end, read == delivered + rejected + skipped. The
+    main thread does all of it; the worker of the client only adds to the results."""
 
     def __init__(self, args: Any, source: Any) -> None:
         self._args, self._source, self._skip = args, source, args.skip or 0
         self._name = "stdin" if args.source == "-" else args.source
-        self._end, self._status = "", 0  # why it ends before the file does; exit status
-        self._until = float("inf")  # then, what is in flight is given up
+        self._cause, self._status = "", 0  # why it ends before the file does; exit status
+        self._until = float("inf")  # until then it waits for what is in flight
         self._results: deque[PushResult] = deque()  # not yet counted
-        # Rows that have no result yet: number, row, how many dimensions. And all of these.
+        # (number, row, how many dimensions) of rows that have no result yet
         self._pending: deque[tuple[int, Any, int]] = deque()
-        self._size = 0
+        self._size = 0  # how many dimensions these are
         self._read = self._delivered = self._rejected = 0
         self._keeps = args.rejects is not None  # are the rejects kept?
         self._lost = sys.maxsize  # the first row that was neither delivered nor kept
-        self._reasons: dict[str, list[Any]] = {}  # how many rejects, and the first
+        # kind -> [how many rejects, number of the first, why]
+        self._reasons: dict[str, list[Any]] = {}
         self._began = self._looked = _now()
         self._failures, self._failing = 0, float("inf")  # of requests; since when all fail
-        self._answer: int | None = None  # the last status
-        self._requests = 0  # before it came for the first time
+        self._last_status: int | None = None
+        self._same_since = 0  # requests before that status came for the first time
 
     def on_signal(self, number: int, _: object) -> None:
-        """End the run. Nothing is raised, or the rows would not add up."""
-        seconds = 0.0 if self._status > 128 else SETTLE_SECONDS  # the second ends the wait
-        self._stop("interrupted", 128 + number, _now() + seconds)
+        """End the run. It raises nothing, or the rows would not add up."""
+        seconds = 0.0 if self._status > 128 else SETTLE_SECONDS  # a second signal: no wait
+        self._cut_short("interrupted", 128 + number, _now() + seconds)
         _cut_off(self._source)  # a read that waits for input is tried again, and ends
 
-    def _stop(self, why: str, status: int, until: float = float("inf")) -> None:
-        """Read no further, and wait *until* then for what is in flight."""
-        if not self._end or status > 128:
-            self._end, self._status, self._until = why, status, until
+    def _cut_short(self, why: str, status: int, until: float = float("inf")) -> None:
+        """Read no further, and wait for what is in flight until the time *until*."""
+        if not self._cause or status > 128:
+            self._cause, self._status, self._until = why, status, until
 
     def run(self) -> int:
-        import logging  # with a handler, or the client says on stderr what is said here
+        import logging  # or the client would say on stderr what is said here
         logging.getLogger("vwo_push").addHandler(logging.NullHandler())
         try:
             self._rows = _rows_of(_lines(self._source), self._args.columns)
         except (_Fault, OSError) as fault:
-            if not self._end:  # else a signal has cut the header off
+            if not self._cause:  # else a signal has cut the header off
                 raise _Stop("%s: %s" % (self._name, fault)) from None
-        if self._end:
+        if self._cause:
             return self._summary()
         mode = "w" if self._args.skip is None else "a"
-        # One worker keeps the rows in order. The bound is ours: the client's ends some
-        # time after a result. It may refuse its options: the rejects are emptied later.
+        # One worker keeps the rows in order. Not the client's max_pending: it frees room
+        # after a result, and would refuse rows. Rejects are emptied once options are valid.
         with _client(self._args, max_workers=1, max_pending=sys.maxsize,
                      on_result=self._results.append) as self._client, \
                 _open_rejects(self._args.rejects, self._source, mode) as self._rejects:
@@ -2673,7 +2643,7 @@ class _Backfill:
             self._wait(0)
             self._client.close(0)
             for number, row, _ in self._pending:
-                why = "not delivered in time, " + self._end
+                why = "not delivered in time, " + self._cause
                 self._reject(number, row, why, why)
             self._show_progress("\n")
         return self._summary()
@@ -2681,7 +2651,7 @@ class _Backfill:
     def _read_all(self) -> None:
         try:
             for row in self._rows:
-                if self._end:  # by a signal: the row may be cut off
+                if self._cause:  # by a signal: the row may be cut off
                     break
                 self._read += 1
                 if self._read > self._skip:
@@ -2690,7 +2660,7 @@ class _Backfill:
                 if _now() - self._looked > 0.2:
                     self._look()
         except (_Fault, OSError) as fault:
-            self._stop("row %d of %s: %s" % (self._read + 1, self._name, fault), 1)
+            self._cut_short("row %d of %s: %s" % (self._read + 1, self._name, fault), 1)
 
     def _push(self, row: Any) -> None:
         name = ""
@@ -2720,39 +2690,39 @@ class _Backfill:
         except OSError as error:
             _cut_off(self._rejects)  # or closing it fails, too
             self._keeps = False
-            self._stop("the rejects cannot be written: %s" % error.strerror, 1)
+            self._cut_short("the rejects cannot be written: %s" % error.strerror, 1)
         if not self._keeps:
             self._lost = min(self._lost, number)
 
     def _wait(self, size: int) -> None:
         """Wait until at most *size* dimensions have no result, or the time is over."""
         while self._size > size and _now() < self._until:
-            # Not long, or a signal is seen late. Where no thread could be started, this
-            # one sends, and a short time would cut off every answer of a slow server.
+            # Not long, or a signal is seen late. Where no thread could be started, this one
+            # sends, and less time would cut off the answers of a slow server.
             self._client.flush(0.3 if threading.active_count() > 1 else 10.0)
             self._look()
 
     def _look(self) -> None:
         """Count the results, show the progress, and end the run if nothing gets through."""
-        # Before the results: these have come for all of its requests but one.
+        # Stats first: then at most the last of its requests has no result yet.
         self._looked, stats = _now(), self._client.stats()
         while self._results:
-            self._count(self._results.popleft(), stats["requests"])
-        dead = (400 <= (self._answer or 0) < 500
-                and stats["requests"] - self._requests > DEAD_REQUESTS)
+            self._record(self._results.popleft(), stats["requests"])
+        dead = (400 <= (self._last_status or 0) < 500
+                and stats["requests"] - self._same_since > DEAD_REQUESTS)
         failures = stats["failed"] + stats["retries"]
         if failures > self._failures:
             self._failures, self._failing = failures, min(self._failing, self._looked)
             dead |= self._looked - self._failing > DEAD_SECONDS
         if dead:
-            self._stop("nothing gets through any more; try --check", 3, self._looked)
+            self._cut_short("nothing gets through any more; try --check", 3, self._looked)
         self._show_progress("")
 
-    def _count(self, result: PushResult, requests: int) -> None:
+    def _record(self, result: PushResult, requests: int) -> None:
         number, row, size = self._pending.popleft()  # one worker: results come in order
         self._size -= size
-        if result.status != self._answer:
-            self._answer, self._requests = result.status, requests - 1
+        if result.status != self._last_status:
+            self._last_status, self._same_since = result.status, requests - 1
         if result.delivered:
             self._delivered += 1
             self._failing = float("inf")
@@ -2760,7 +2730,7 @@ class _Backfill:
             why = "%s, %s, attempts: %d" % (result.error, result.detail, result.attempts)
             self._reject(number, row, why, why)
 
-    def _counts(self, word: str) -> str:
+    def _totals(self, word: str) -> str:
         return "%s %d, delivered %d, rejected %d, skipped %d" % (
             word, self._read, self._delivered, self._rejected, min(self._read, self._skip))
 
@@ -2769,7 +2739,7 @@ class _Backfill:
         if hidden or not (sys.stderr and sys.stderr.isatty()):
             return
         seconds = _now() - self._began
-        text = "%s, %d/s" % (self._counts("row"), self._delivered / max(seconds, 0.001))
+        text = "%s, %d/s" % (self._totals("row"), self._delivered / max(seconds, 0.001))
         size = os.fstat(self._source.fileno()).st_size
         part = self._source.buffer.tell() / size if size else 0.0
         if 0 < part < 1:
@@ -2780,11 +2750,11 @@ class _Backfill:
         for number, first, why in sorted(self._reasons.values(), reverse=True)[:10]:
             _complain("%d rejected, the first is row %d of %s: %s" % (
                 number, first, self._name, why))
-        if self._end:
+        if self._cause:
             _complain("%s; resume with --skip %d" % (
-                self._end, max(self._skip, min(self._read, self._lost - 1))))
+                self._cause, max(self._skip, min(self._read, self._lost - 1))))
         if not self._args.dry_run:
-            _say(self._counts("read"))
+            _say(self._totals("read"))
         return self._status or int(self._rejected > 0)
 
 
@@ -2797,8 +2767,8 @@ def _open_rejects(path: str | None, source: Any, mode: str) -> IO[str]:
 def _push_many(args: Any) -> int:
     import signal
     piped = args.source == "-"
-    # What is not UTF-8 becomes a lone surrogate: a strict decoder would raise up to 8 KiB
-    # before that row.
+    # Bytes that are not UTF-8 become surrogates, for _lines to find: a strict decoder would
+    # raise up to 8 KiB early.
     with open(0 if piped else args.source, encoding="utf-8-sig", newline="",
               errors="surrogateescape", closefd=not piped) as source:
         backfill = _Backfill(args, source)
@@ -2823,7 +2793,7 @@ _REFUSED = "compare account id, SDK key and --base-url with VWO's; --fme is for 
 
 
 def _check(args: Any) -> int:
-    """Fetch the settings; say how far that came, and which options they ask for."""
+    """Fetch the settings; say which steps succeed, and which options they ask for."""
     try:
         config = _client(args)._config  # pyright: ignore[reportPrivateUsage]
     except ValueError as error:  # a proxy or certificates that cannot be used
@@ -2881,7 +2851,7 @@ def _demo(args: Any) -> int:
     os.environ["no_proxy"] = "*"  # a proxy could not reach this collector
     all_delivered = True
     with socket.create_server(("127.0.0.1", 0)) as collector:
-        collector.settimeout(10)  # where no thread can be started, nothing comes
+        collector.settimeout(10)  # nothing comes if no thread can be started
         url = "http://127.0.0.1:%d" % collector.getsockname()[1]
         for options, push in _DEMO:
             given = "".join(", %s=%r" % option for option in options.items())
@@ -2899,7 +2869,7 @@ def _demo(args: Any) -> int:
 
 
 def _collected(collector: socket.socket) -> tuple[str, str]:
-    """Receive a request and answer it: its head, its body."""
+    """Receive and answer a request; return its head and its body."""
     connection, _ = collector.accept()
     with connection, connection.makefile("rb") as file:
         head = b"".join(iter(file.readline, b"\r\n")).decode()
@@ -2918,7 +2888,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _push_many if args.source is not None else _push_one)
         with contextlib.redirect_stdout(None if args.quiet else sys.stdout):
             return form(args)
-    except SystemExit:  # --help and --version were printed
+    except SystemExit:  # argparse has printed --help or --version
         return 0
     except KeyboardInterrupt:
         _complain("interrupted")
