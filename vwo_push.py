@@ -33,7 +33,7 @@ The sections of this file: laws (limits, the clock, imports, interrupts), valida
 Client, settings, input files, command line. The way of one push, to be read in this order::
 
     Client.push -> _checked -> _Sender.accept -> hire or wake
-    work -> serve -> take -> deliver -> _parts -> send -> _attempt -> exchange -> settle
+    work -> serve -> take -> deliver -> _parts -> send -> attempt -> exchange -> settle
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ import threading
 import time
 from collections import deque, namedtuple
 from functools import partial
-from itertools import count, islice, repeat, starmap
+from itertools import chain, count, islice, repeat, starmap
 from os import getpid
 from types import SimpleNamespace
 
@@ -737,9 +737,9 @@ class _Connection:
                 # The server may close a kept connection just when we use it again. Once a
                 # byte of an answer has come, it has the request: do not send it again.
                 if reused and not self._heard and not self._shut and isinstance(
-                        error, (OSError, ValueError)):
+                        error, OSError):
                     continue
-                raise self._failure(error) from None
+                raise self.failure(error) from None
 
     def tidy(self) -> None:
         """Read the rest of the answer, so that the connection can be used again."""
@@ -894,7 +894,7 @@ class _Connection:
                 self.close()
                 if _is_interrupt(error):
                     raise
-                if isinstance(error, socket.timeout):
+                if isinstance(error, socket.timeout) and error.errno is None:
                     tries.append((address, MAX_CONNECT_SECONDS))
                 else:
                     failure = error.errno or 0, error.strerror or type(error).__name__
@@ -979,7 +979,7 @@ class _Connection:
         if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
             raise ConnectionError
 
-    def _failure(self, error: Exception) -> _Failure:
+    def failure(self, error: Exception) -> _Failure:
         """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
@@ -1184,14 +1184,14 @@ class _Batch:
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
         self.room: Iterator[None] = iter(())  # frees what it has reserved, once
 
-    def give_up(self, error: str) -> None:
+    def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
         unsent: list[Sequence[int]] = [range(len(self.pushes))]
         if self.parts is not None:
             unsent = [part[2] for part in self.parts]
         for members in unsent:
-            self.ended.append((members, (None, error, self.detail, self.tries)))
-            self.tries = 0
+            self.ended.append((members, (None, error, detail or self.detail, self.tries)))
+            self.tries, self.detail = 0, None
         self.parts = []
 
     def outcomes(self) -> list[_Outcome]:
@@ -1213,8 +1213,8 @@ class _Window:
 
     __slots__ = ("end", "lost", "told", "wake")
 
-    def __init__(self, end: int) -> None:
-        self.end = end  # the number of the first push after them
+    def __init__(self) -> None:
+        self.end = 0  # the number of the first push after them
         self.lost = False  # was one of them lost, or one before that no flush has told?
         self.told = 0  # what untold was before this flush told it
         self.wake = _taken_lock()
@@ -1226,36 +1226,6 @@ def _taken_lock() -> Any:
     lock = threading.Lock()
     lock.acquire()
     return lock
-
-
-def _attempt(config: _Config, connection: _Connection, request: Request,
-             seconds: float) -> int:
-    """Send *request* once; return its 2xx status, or raise `_Failure`."""
-    wait = 0.0
-    if config.transport is None:
-        answer = connection.exchange(request, seconds)
-        status = answer.status
-        if status == 407 and config.endpoint.proxy is not None:
-            raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
-        if _is_transient(status):
-            wait = _retry_after(answer)
-            connection.close()  # a balancer may have tied it to a server that is sick
-        elif status == 413:
-            connection.close()  # the server may never read the body, and what follows it
-    else:
-        try:
-            result: Any = config.transport(request, seconds)
-        except BaseException as error:  # anybody's code
-            if _is_interrupt(error):
-                raise
-            raise _Failure("transport", _place(error)) from None
-        if not isinstance(result, int):
-            raise _Failure("transport", "the transport returned %s, not an int"
-                           % type(result).__name__, False)
-        status = int(result)
-    if 200 <= status < 300:
-        return status
-    raise _Failure("http", "HTTP status %d" % status, _is_transient(status), status, wait)
 
 
 def _size(pushes: Sequence[_Push]) -> int:
@@ -1399,35 +1369,12 @@ class _Sender:
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
-    @_locked
-    def take(self, me: int, most: int, steal: bool = False) -> _Batch | None:
-        """Make this thread the owner of a batch: of one that was given back, else of up to
-        *most* waiting pushes. With *steal*, of one that has another owner, too."""
-        delivered, failed, batches = self.book
-        if self.swept and not steal:
-            return None
-        for batch in batches:
-            if steal or batch.owner is None:
-                batch.owner = me
-                return batch
-        if not self.waiting:
-            return None
-        taken = sum(len(each.pushes) for each in batches)
-        batch = _Batch(delivered + failed + taken, me)
-        # In the book before it is filled, in one step: an interrupt loses no push.
-        self.book = delivered, failed, (*batches, batch)
-        try:
-            batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
-        except IndexError:  # those were all
-            pass
-        return batch
-
     def work(self) -> None:
         """What a worker thread runs."""
         thread = threading.current_thread()
         try:
             if self.enlist(thread):
-                self.serve(None)
+                self.serve(float("inf"), worker=True)
         finally:
             self.delist(thread)
             self.process.last_end = _now()
@@ -1454,28 +1401,51 @@ class _Sender:
                 batch.owner = None
                 self.wake()
 
-    def serve(self, until: float | None) -> None:
-        """Send on this thread until nothing is waiting, or the time *until* has come. None
-        is for a worker: until the client is closed."""
+    def serve(self, until: float, worker: bool = False) -> None:
+        """Send on this thread until nothing is waiting, as a *worker* until the client is
+        closed, or until the time *until* has come."""
         me, most = threading.get_ident(), self.config.max_batch
         connection = _Connection(self.config.endpoint, self.process.gate)
         self.connections.add(connection)
         try:
-            while until is None or _now() < until:
+            while _now() < until:
                 batch = self.take(me, most if most > 1 else max(1, min(
                     MAX_TAKEN, len(self.waiting) // self.max_workers)))
                 if batch is not None:
                     self.deliver(batch, me, connection, until)
                     connection.tidy()
-                elif until is not None or not self.park(connection):
+                elif not worker or not self.park(connection):
                     break
         finally:
             self.give_back(me)
             self.connections.discard(connection)
             connection.close()
 
+    @_locked
+    def take(self, me: int, most: int, steal: bool = False) -> _Batch | None:
+        """Make this thread the owner of a batch: of one that was given back, else of up to
+        *most* waiting pushes. With *steal*, of one that has another owner, too."""
+        delivered, failed, batches = self.book
+        if self.swept and not steal:
+            return None
+        for batch in batches:
+            if steal or batch.owner is None:
+                batch.owner = me
+                return batch
+        if not self.waiting:
+            return None
+        taken = sum(len(each.pushes) for each in batches)
+        batch = _Batch(delivered + failed + taken, me)
+        # In the book before it is filled, in one step: an interrupt loses no push.
+        self.book = delivered, failed, (*batches, batch)
+        try:
+            batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
+        except IndexError:  # those were all
+            pass
+        return batch
+
     def deliver(self, batch: _Batch, me: int, connection: _Connection,
-                until: float | None) -> None:
+                until: float) -> None:
         """Send what is left of *batch* and settle it, unless time runs out."""
         try:
             if batch.parts is None:
@@ -1489,22 +1459,20 @@ class _Sender:
                 halves = _halves(part) if outcome[0] == 413 else []
                 if not halves:
                     batch.ended.append((part[2], outcome))
-                batch.tries = 0
+                batch.tries, batch.detail = 0, None
                 parts[:1] = halves  # last: an interrupt before it only sends part again
         except Exception as error:  # out of memory, or a bug of ours
             if _is_interrupt(error):
                 raise
-            batch.detail = _place(error)
-            batch.give_up("connection")
+            batch.give_up("connection", _place(error))
         self.settle(batch, me)
 
     def send(self, batch: _Batch, me: int, part: _Part, connection: _Connection,
-             until: float | None) -> _Outcome | None:
+             until: float) -> _Outcome | None:
         """Try one request as often as is allowed. None: time ran out, or the batch was
         taken away."""
         config = self.config
         build, payload, _ = part
-        until = float("inf") if until is None else until
         # The outcome where flushes that were too short have used up all tries.
         outcome: _Outcome = None, "timeout", batch.detail, batch.tries
         ready = 0.0
@@ -1519,7 +1487,7 @@ class _Sender:
             next(self.retries if batch.tries else self.first_tries)
             batch.tries += 1
             try:
-                status = _attempt(config, connection, request, seconds)
+                status = self.attempt(connection, request, seconds)
                 return status, None, None, batch.tries
             except _Failure as failure:
                 if failure.kind == "timeout" and _now() >= until:
@@ -1536,6 +1504,35 @@ class _Sender:
             limit = BACKOFF_SECONDS * 2 ** min(batch.tries - 1, 10)
             ready = _now() + self.random.uniform(0, min(limit, MAX_BACKOFF_SECONDS))
         return outcome
+
+    def attempt(self, connection: _Connection, request: Request, seconds: float) -> int:
+        """Send *request* once; return its 2xx status, or raise `_Failure`."""
+        config, wait = self.config, 0.0
+        if config.transport is None:
+            answer = connection.exchange(request, seconds)
+            status = answer.status
+            if status == 407 and config.endpoint.proxy is not None:
+                raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
+            if _is_transient(status):
+                wait = _retry_after(answer)
+                connection.close()  # a balancer may have tied it to a server that is sick
+            elif status == 413:
+                connection.close()  # the server may never read the body, nor what follows
+        else:
+            try:
+                result: Any = config.transport(request, seconds)
+            except BaseException as error:  # anybody's code
+                if _is_interrupt(error):
+                    raise
+                raise _Failure("transport", _place(error)) from None
+            if not isinstance(result, int):
+                raise _Failure("transport", "the transport returned %s, not an int"
+                               % type(result).__name__, False)
+            status = int(result)
+        if 200 <= status < 300:
+            return status
+        raise _Failure("http", "HTTP status %d" % status, _is_transient(status), status,
+                       wait)
 
     @_locked
     def keep_quiet(self, until: float) -> None:
@@ -1677,7 +1674,7 @@ class _Sender:
         self.give_back(threading.get_ident())  # an interrupt may have left some behind
         if self.swept:
             self.sweep(self.swept)  # likewise
-        window = _Window(self.counts()[0])
+        window = _Window()
         try:
             self.watch(window)
             settled = self.wait_for(window, until)
@@ -1689,7 +1686,7 @@ class _Sender:
 
     @_locked
     def watch(self, window: _Window) -> None:
-        window.lost = self.untold > 0
+        window.end, window.lost = self.counts()[0], self.untold > 0
         self.windows.append(window)
 
     @_locked
@@ -2098,6 +2095,7 @@ class Client:
         """
         # Python would raise for an argument that is given twice, or is called self.
         self: Client = args[0]
+        kind, reason = _OUT_OF_MEMORY, ""
         try:
             key = value = user_id = None
             if len(args) == 4 and not kwargs:
@@ -2115,11 +2113,11 @@ class Client:
                 sender = self._renew()
             return sender.accept(push)
         except _Invalid as invalid:
-            return self._sender().refuse(invalid.kind, str(invalid))
+            kind, reason = invalid.kind, str(invalid)
         except _NO_MEMORY:
             pass
         try:
-            return self._sender().refuse(_OUT_OF_MEMORY)
+            return self._sender().refuse(kind, reason)
         except _NO_MEMORY:
             return False
 
@@ -2278,6 +2276,8 @@ def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[
     except Exception as error:
         if _is_interrupt(error):
             raise
+        if isinstance(error, _TimedOut):
+            why = str(connection.failure(error))
     finally:
         connection.close()
     if why:
@@ -2428,7 +2428,6 @@ class _JsonRows:
 
 def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
     """Tell the format by the first character."""
-    from itertools import chain
     first = next((line for line in lines if line.strip()), "")
     if first.strip()[:1] == "[":
         raise _Fault("a JSON array; expected a JSON object in each line: jq -c '.[]' FILE")
