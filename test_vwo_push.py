@@ -1490,8 +1490,10 @@ class FetchSettingsTest(Quiet):
     def test_no_answer_is_an_error_that_says_why(self):
         gate = threading.Event()
         self.addCleanup(gate.set)
-        found, _ = self.fetch(lambda handler: gate.wait(TIMEOUT), timeout=0.05)
-        self.assertRegex(found, "ConnectionError: .*no answer within 0.05 s")
+        for begun in b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{":
+            found, _ = self.fetch(lambda handler, begun=begun: (
+                handler.wfile.write(begun), gate.wait(TIMEOUT)), timeout=0.1)
+            self.assertRegex(found, "ConnectionError: .*no answer within 0.1 s")
 
     def test_the_arguments_are_checked_as_those_of_client(self):
         for name in ("account_id", "sdk_key", "base_url", "timeout", "ssl_context",
@@ -3865,6 +3867,20 @@ class ConnectTest(EdgeCase):
         outcome, _ = self.outcome(None, base_url="http://two.test", max_attempts=1)
         self.assertEqual(outcome, (True, 200, None, 1))
 
+    def test_a_connect_that_fails_at_once_is_not_taken_for_a_silent_one(self):
+        """From 3.10 on ETIMEDOUT is a socket.timeout, and would be tried without end."""
+        tries = []
+
+        class Unreachable(socket.socket):
+            def connect(self, address):
+                tries.append(address)
+                raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        server = self.nobody()
+        self.put("socket", Unreachable, socket)
+        self.assertEqual(self.outcome(None, base_url=server, max_attempts=1)[0],
+                         (False, None, "connection", 1))
+        self.assertEqual(len(tries), 1)
+
     def test_an_ipv6_address_works(self):
         try:
             server = self.raw(host="::1")
@@ -4380,6 +4396,24 @@ class WhyTest(EdgeCase):
                     on_result=lambda result: print(result.error, result.detail, end=""))
                 client.push("plan", "premium", "u-42")
                 """, server.url, out="exit %s" % detail)
+
+    def test_a_request_without_an_answer_does_not_have_the_reason_of_another(self):
+        gate = threading.Event()
+        server = self.raw(lambda peer: (
+            peer.read(), gate.wait(TIMEOUT), peer.send(answer(200)), peer.read(),
+            peer.send(answer(400)), peer.read(), peer.wait()))
+        client, results = self.reporting(server, max_batch=2, max_workers=1)
+        client.push("plan", "premium", "u-1")
+        server.take()
+        for user in "u-2", "u-3":  # a batch of two requests
+            client.push({"plan": "premium", "country": "IN"}, user)
+        gate.set()
+        server.take(), server.take()
+        self.assertFalse(client.close(0))
+        self.assertEqual([tuple(results.get(timeout=TIMEOUT)[2:]) for _ in range(3)],
+                         [(True, 200, None, 1, None),
+                          (False, 400, "http", 1, "HTTP status 400"),
+                          (False, None, "closed", 1, None)])
 
     def test_losses_of_one_kind_make_one_line_in_30_seconds(self):
         client, expected = self.client(self.stub(400, 400, 404, 400)), []
