@@ -1492,7 +1492,8 @@ class FetchSettingsTest(Quiet):
         self.addCleanup(gate.set)
         for begun in b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{":
             found, _ = self.fetch(lambda handler, begun=begun: (
-                handler.wfile.write(begun), gate.wait(TIMEOUT)), timeout=0.1)
+                handler.wfile.write(begun), handler.wfile.flush(), gate.wait(TIMEOUT)),
+                timeout=0.1)
             self.assertRegex(found, "ConnectionError: .*no answer within 0.1 s")
 
     def test_the_arguments_are_checked_as_those_of_client(self):
