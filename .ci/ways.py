@@ -166,8 +166,11 @@ def interpreters(paths):
     """{version: path} of those that are 3.9 or later, in order."""
     found = {}
     for path in paths:
-        version = subprocess.run([path, "-c", IDENTITY], stdout=subprocess.PIPE,
-                                 stderr=subprocess.DEVNULL, timeout=LIMIT).stdout
+        try:
+            version = subprocess.run([path, "-c", IDENTITY], stdout=subprocess.PIPE,
+                                     stderr=subprocess.DEVNULL, timeout=LIMIT).stdout
+        except OSError:  # it is of another system: see .ci/platforms
+            continue
         found.setdefault(version.decode().strip(), path)
     found.pop("", None)
     return dict(sorted(found.items(), key=lambda item: (
