@@ -1590,9 +1590,16 @@ def push(client, *users):
     return [client.push("plan", "premium", user) for user in users or ("u",)]
 
 
-def after(gate):
-    """A transport that delivers once *gate* is set."""
-    return lambda request, timeout: 200 if gate.wait(TIMEOUT) else 0
+class Gate(threading.Event):
+    """A transport that delivers once it is set; ``entered``: it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered = threading.Event()
+
+    def __call__(self, *_):
+        self.entered.set()
+        return 200 if self.wait(TIMEOUT) else 0
 
 
 class Life(Quiet):
@@ -1628,19 +1635,21 @@ def no_threads():
         super().setUp()
         crashes = []
         self.addCleanup(self.assertEqual, crashes, [])
-        self.patch(threading, "excepthook", lambda args: (
-            crashes.append(repr(args.exc_value))))
+        self.put("excepthook", lambda args: crashes.append(repr(args.exc_value)),
+                 threading)
         self.addCleanup(until, gone)
-
-    def patch(self, owner, name, value):
-        patch = mock.patch.object(owner, name, value)
-        patch.start()
-        self.addCleanup(patch.stop)
 
     def held(self, **options):
         """A client whose pushes are delivered once a gate is set, and the gate."""
-        gate = threading.Event()
-        return self.client(transport=after(gate), **options), gate
+        gate = Gate()
+        return self.client(transport=gate, **options), gate
+
+    def written(self, text):
+        """The path of a file that holds *text*."""
+        with tempfile.NamedTemporaryFile("w", delete=False) as file:
+            file.write(text)
+        self.addCleanup(os.remove, file.name)
+        return file.name
 
     def refusing(self, times=10 ** 9, method="start"):
         """A patch: the next *times* of our threads cannot be had, as in threading."""
@@ -1657,31 +1666,39 @@ def no_threads():
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(1e-6)
 
-    def start(self, *args):
-        """Start a fresh interpreter with *args*."""
+    def start(self, command, *argv, stub=None):
+        """Start a fresh interpreter with *command*; sys.argv[1] is the URL of a stub."""
+        stub = stub or self.stub()
         process = subprocess.Popen(
-            [sys.executable, *args], env=dict(os.environ, PYTHONPATH=HERE),
+            [sys.executable, *command, stub.url, *map(str, argv)],
+            env=dict(os.environ, PYTHONPATH=HERE),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stub = stub
         self.addCleanup(process.__exit__, None, None, None)
         self.addCleanup(process.kill)
         return process
 
-    def script(self, source, *args, flags=()):
+    def script(self, source, *argv, flags=(), stub=None):
         """Start *source* after the prelude in a fresh interpreter."""
-        return self.start(*flags, "-c", self.PRELUDE + textwrap.dedent(source),
-                          *map(str, args))
+        source = self.PRELUDE + textwrap.dedent(source)
+        return self.start([*flags, "-c", source], *argv, stub=stub)
 
-    def assertEnds(self, process, stdout="", code=0):
-        """*process* ends in time, with nothing on stderr and *stdout* on stdout."""
+    def assertEnds(self, process, stdout="", code=0, arrived=None):
+        """*process* ends in time, with nothing on stderr and *stdout* on stdout. Each of
+        *arrived* has arrived at its stub exactly once, and nothing else."""
         out, err = (data.decode() for data in process.communicate(timeout=TIMEOUT))
         self.assertEqual(
             (out.strip(), err, process.returncode), (stdout, "", code), err)
+        if arrived is not None:
+            found = [value for received in process.stub.take_all()
+                     for _, _, value in read_back(received)]
+            self.assertEqual(sorted(found), sorted(map(str, arrived)))
 
-    def assertArrived(self, stub, values):
-        """Each of *values* has arrived exactly once, and nothing else."""
-        found = [value for received in stub.take_all()
-                 for _, _, value in read_back(received)]
-        self.assertEqual(sorted(found), sorted(map(str, values)))
+    def assertAllEnd(self, processes, **expected):
+        """So do those of {name: process}, which run side by side."""
+        for name, process in processes.items():
+            with self.subTest(name):
+                self.assertEnds(process, **expected)
 
 
 class FlushTest(Life):
@@ -1690,8 +1707,7 @@ class FlushTest(Life):
         """What was refused does not."""
         for status in (200, 400):
             with self.subTest(status):
-                stub = self.stub(status)
-                stub.gate.clear()
+                stub = self.stub(status, shut=True)
                 client = self.client(stub, max_pending=1)
                 self.assertEqual(push(client, "u", "dropped", ""), [True, False, False])
                 self.assertIs(client.flush(0.01), False)
@@ -1714,17 +1730,14 @@ class FlushTest(Life):
         self.assertLess(time.monotonic() - began, TIMEOUT / 2)
 
     def test_flush_without_a_timeout_waits_for_the_outcome_and_for_on_result(self):
-        entered, leave, order = threading.Event(), threading.Event(), []
-        def on_result(result):
-            entered.set()
-            leave.wait(TIMEOUT)
-            order.append("on_result")
-        client, gate = self.held(on_result=on_result)
+        leave, order = Gate(), []
+        client, gate = self.held(
+            on_result=lambda result: (leave(), order.append("on_result")))
         push(client)
         thread = started(lambda: order.append(client.flush(None)))
         until(lambda: order or waits_in(thread, "flush"))
         gate.set()
-        self.assertTrue(entered.wait(TIMEOUT))
+        self.assertTrue(leave.entered.wait(TIMEOUT))
         until(lambda: order or waits_in(thread, "flush"))
         leave.set()
         thread.join(TIMEOUT)
@@ -1765,21 +1778,16 @@ class FlushTest(Life):
 class CloseTest(Life):
 
     def test_close_settles_what_a_worker_has_in_flight_once_and_for_all(self):
-        stub, entered = self.stub(), threading.Event()
-        def transport(request, timeout):  # unlike a socket, it cannot be cut off
-            entered.set()
-            return 200 if stub.gate.wait(TIMEOUT) else 0
-        for own in (None, transport):
-            with self.subTest(own is None):
-                results = []
-                stub.gate.clear()
-                client = self.client(base_url=stub.url, transport=own, max_workers=1,
-                                     on_result=results.append)
+        stub, gate = self.stub(shut=True), Gate()
+        for transport in gate, None:  # unlike a socket, a transport cannot be cut off
+            with self.subTest(transport is None):
+                client, results = self.reporting(base_url=stub.url, max_workers=1,
+                                                 transport=transport)
                 push(client, "u0")
-                entered.wait(TIMEOUT) if own else stub.take()
+                transport.entered.wait(TIMEOUT) if transport else stub.take()
                 push(client, "u1")
                 self.assertIs(client.close(0), False)
-                stub.gate.set()
+                gate.set()
                 until(lambda: not workers())
                 self.assertEqual(
                     sorted((r.user_id, r.delivered, r.error) for r in results),
@@ -1788,19 +1796,15 @@ class CloseTest(Life):
 
     def test_what_was_delivered_before_the_close_stays_delivered(self):
         """Of a batch that was halved: of one request, the one half."""
-        last, gate, results = threading.Event(), threading.Event(), []
-        def stuck(handler):
-            last.set()
-            gate.wait(TIMEOUT)
-            hang_up(handler)
-        stub = self.stub(200, 413, 200, stuck)
-        stub.gate.clear()
-        client = self.client(stub, max_workers=1, on_result=results.append)
+        gate = Gate()
+        stub = self.stub(200, 413, 200, lambda handler: (gate(), hang_up(handler)),
+                         shut=True)
+        client, results = self.reporting(stub, max_workers=1)
         push(client, "a")
         stub.take()
         push(client, "b", "c", "d")
         stub.gate.set()
-        self.assertTrue(last.wait(TIMEOUT))
+        self.assertTrue(gate.entered.wait(TIMEOUT))
         self.assertFalse(client.close(0))
         gate.set()
         self.assertEqual([(r.user_id, r.delivered, r.error) for r in results], [
@@ -1809,11 +1813,10 @@ class CloseTest(Life):
         self.assertStats(client, delivered=2, failed=2, pending=0)
 
     def test_close_ends_a_retry_that_waits(self):
-        results, told = [], threading.Event()
-        def later(handler):
-            handler.reply(503, Retry_After="30")
-            told.set()
-        client = self.client(self.stub(later), max_workers=1, on_result=results.append)
+        told = threading.Event()
+        stub = self.stub(lambda handler: (
+            handler.reply(503, Retry_After="30"), told.set()))
+        client, results = self.reporting(stub, max_workers=1)
         push(client)
         self.assertTrue(told.wait(TIMEOUT))
         until(lambda: waits_in(workers()[0], "run"))
@@ -1848,11 +1851,11 @@ class CloseTest(Life):
         self.assertEqual(closed, [True])
 
     def test_a_close_while_on_result_runs_neither_repeats_nor_counts_it_twice(self):
-        entered, gate, results = threading.Event(), threading.Event(), []
+        gate, results = Gate(), []
         client = self.client(transport=ok, on_result=lambda result: (
-            results.append(result), entered.set(), gate.wait(TIMEOUT)))
+            results.append(result), gate()))
         push(client)
-        self.assertTrue(entered.wait(TIMEOUT))
+        self.assertTrue(gate.entered.wait(TIMEOUT))
         client.close(0)
         gate.set()
         until(lambda: not workers())
@@ -1875,10 +1878,11 @@ class CloseTest(Life):
 class BoundTest(Life):
 
     def test_max_pending_is_exact_whatever_the_threads_do(self):
+        """A map is one push, and as many pending dimensions as it has."""
         self.switching_fast()
-        for size, room in ((1, 100), (3, 33)):
-            with self.subTest(size):
-                most, (client, gate) = [], self.held(max_pending=100)
+        for size, room, fme in ((1, 100, True), (3, 33, False), (3, 33, True)):
+            with self.subTest(size=size, fme=fme):
+                most, (client, gate) = [], self.held(max_pending=100, fme=fme)
                 dimensions = {"k%d" % number: "v" for number in range(size)}
                 def produce():
                     for _ in range(100):
@@ -1887,7 +1891,7 @@ class BoundTest(Life):
                 for thread in [started(produce) for _ in range(6)]:
                     thread.join(TIMEOUT)
                 self.assertLessEqual(max(most), room)
-                self.assertStats(client, pending=room, dropped=600 - room)
+                self.assertStats(client, pending=room, dropped=600 - room, invalid=0)
                 gate.set()
                 self.assertTrue(client.flush(TIMEOUT))
                 self.assertTrue(client.push(dimensions, "u"))
@@ -1952,7 +1956,7 @@ class ThreadsTest(Life):
         self.assertTrue(client.flush(TIMEOUT))
 
     def test_one_worker_sends_in_the_order_of_the_pushes_retries_included(self):
-        self.patch(vwo_push, "BACKOFF_SECONDS", 0.01)
+        self.put("BACKOFF_SECONDS", 0.01)
         for most, threads in ((1, True), (7, True), (1, False)):
             with self.subTest(max_batch=most, threads=threads):
                 sent, statuses = [], itertools.cycle([503, 200, 503, 503, 200, 200])
@@ -1973,13 +1977,11 @@ class ThreadsTest(Life):
                 self.assertGreater(len(sent), len(once))
 
     def test_idle_workers_stay_and_close_their_connection(self):
-        self.patch(vwo_push, "IDLE_SECONDS", 0.05)
-        stub, left = self.stub(), threading.Event()
-        def answer(handler):
-            handler.reply(200)
-            handler.rfile.peek(1)  # returns when the client has hung up
-            left.set()
-        stub.answers = collections.deque([answer, 200])
+        self.put("IDLE_SECONDS", 0.05)
+        left = threading.Event()
+        stub = self.stub(lambda handler: (
+            handler.reply(200), handler.rfile.peek(1),  # until the client hangs up
+            left.set()), 200)
         client = self.client(stub)
         push(client)
         self.assertTrue(left.wait(TIMEOUT))
@@ -1990,13 +1992,10 @@ class ThreadsTest(Life):
         self.assertEqual(len({received.port for received in stub.take_all()}), 2)
 
     def test_dropped_clients_leave_no_thread_nor_memory_and_lose_no_push(self):
-        class Transport:
-            def __call__(self, request, timeout):
-                return 200
         finishes = (vwo_push.Client.flush, vwo_push.Client.close, lambda client: None)
         left, results = weakref.WeakSet(), queue.Queue()
         for number in range(99):
-            transport = Transport()
+            transport = lambda request, timeout: 200
             left.add(transport)
             client = vwo_push.Client(
                 ACCOUNT, KEY, transport=transport, on_result=results.put)
@@ -2037,9 +2036,8 @@ class ThreadsTest(Life):
         gate.set()
 
     def test_attempts_are_bounded_where_every_flush_cuts_one_off(self):
-        stub, results = self.stub(), []
-        stub.gate.clear()
-        client = self.client(stub, max_attempts=2, on_result=results.append)
+        stub = self.stub(shut=True)
+        client, results = self.reporting(stub, max_attempts=2)
         with self.refusing():
             push(client)
             until(lambda: client.flush(0.02) or client.stats()["requests"] == 2)
@@ -2068,23 +2066,18 @@ class ThreadsTest(Life):
 
     def test_a_flush_leaves_the_sending_to_a_worker_that_is_just_being_started(self):
         """Or both may send: the flush has not the time to wait for the answer."""
-        entered, go, real = threading.Event(), threading.Event(), threading.Thread.start
-        def start(thread):
-            if thread.name == "vwo_push":
-                entered.set()
-                go.wait(TIMEOUT)
-            real(thread)
+        real = threading.Thread.start
         for late in False, True:
-            threads = []
+            go, threads = Gate(), []
+            def start(thread):
+                thread.name == "vwo_push" and go()
+                real(thread)
             client = self.client(transport=lambda request, timeout: (
                 threads.append(threading.current_thread()) or 200))
-            entered.clear()
-            go.clear()
             with self.subTest(late=late), mock.patch.object(
                     threading.Thread, "start", start):
-                pusher = threading.Thread(target=push, args=(client,))
-                real(pusher)
-                self.assertTrue(entered.wait(TIMEOUT))
+                pusher = started(push, client)
+                self.assertTrue(go.entered.wait(TIMEOUT))
                 # Later than a slice it has to be feared that there will be no worker.
                 self.assertIs(client.flush(TIMEOUT if late else 0.03), late)
                 self.assertEqual(threads, [threading.current_thread()] * late)
@@ -2135,7 +2128,7 @@ class OnResultTest(Life):
 
     def test_flush_and_close_are_false_at_once_in_on_result_whoever_calls_that(self):
         """In each of several calls: one that returned does not count as the last."""
-        self.patch(vwo_push, "IDLE_SECONDS", 3600)  # no worker looks around by itself
+        self.put("IDLE_SECONDS", 3600)  # no worker looks around by itself
         for caller, call in itertools.product(
                 ("worker", "flush", "close", "another close"), ("flush", "close")):
             with self.subTest(caller=caller, call=call):
@@ -2161,7 +2154,6 @@ class OnResultTest(Life):
                 else:  # what was pending was delivered, and the threads end
                     self.assertEqual(push(client), [False])
                     until(lambda: not workers())
-
 
     def test_on_result_may_push_and_raise_on_a_worker_and_comes_once_for_each(self):
         for error in (ValueError, SystemExit, KeyboardInterrupt):
@@ -2226,6 +2218,20 @@ def signal_at(moment, handler, call, *files):
     return left[0] <= 0
 
 
+def at_line(number, act):
+    """A trace function: *act* is called at line *number* that vwo_push.py runs."""
+    left = [number]
+
+    def trace(frame, event, arg):
+        if frame.f_code.co_filename != FILE:
+            return None
+        left[0] -= event == "line"
+        if event == "line" and not left[0]:
+            act()
+        return trace
+    return trace
+
+
 class Limit(Exception):
     """What a soft time limit raises."""
 
@@ -2235,7 +2241,7 @@ class InterruptsTest(Life):
 
     def setUp(self):
         super().setUp()
-        self.patch(vwo_push, "JOIN_SECONDS", 0)  # some workers are stuck in a transport
+        self.put("JOIN_SECONDS", 0)  # some workers are stuck in a transport
 
     def interrupted(self, moment, call, error=Limit):
         """Interrupt *call* there. False: it has no such moment."""
@@ -2251,9 +2257,9 @@ class InterruptsTest(Life):
     def pending(self, alone, status=200):
         """A client with four pushes pending, the gate that lets its one worker deliver
         them, and the results. *alone*: it has no worker."""
-        gate, results = threading.Event(), []
-        client = self.client(transport=(lambda *_: status) if alone else after(gate),
-                             max_workers=1, max_batch=1, on_result=results.append)
+        gate = Gate()
+        client, results = self.reporting(
+            transport=(lambda *_: status) if alone else gate, max_workers=1, max_batch=1)
         push(client, *"abcd")
         until(lambda: alone or client.stats()["requests"])
         return client, gate, results
@@ -2360,7 +2366,7 @@ class InterruptsTest(Life):
                     "recipe": (lambda *_: sys.exit(143), SystemExit),
                     "Ctrl-C": (signal.default_int_handler, KeyboardInterrupt),
                     "its own": (None, None)}
-        self.patch(vwo_push, "BACKOFF_SECONDS", 0)
+        self.put("BACKOFF_SECONDS", 0)
         self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         for (name, (handler, error)), (where, call, seconds) in itertools.product(
                 handlers.items(), (("on_result", "flush", TIMEOUT),
@@ -2422,7 +2428,7 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
             "logging": "logging.getLogger('vwo_push').warning('hello')",
             "queue": "queue.Queue().put(1)",
         }
-        running = [(finish, self.script(self.SCRIPT + textwrap.dedent("""
+        self.assertAllEnd({finish: self.script(self.SCRIPT + textwrap.dedent("""
             def make():
                 results = []
                 c = client(transport=ok, on_result=results.append)
@@ -2436,15 +2442,15 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
                 assert more == 0 or more == 1 and name != "stats", (name, s)
                 calls.append(c.push("k", "v", "u"))
                 calls.append(c.push("k", 7, "u"))
-                getattr(c, finish)(3)
+                getattr(c, sys.argv[2])(3)
                 assert time.monotonic() - began < 1, "it stalled"
                 c.flush(None)
             def call(made):
                 c, calls, results = made
                 push = lambda: calls.append(c.push("k", "v", "u"))
                 exec(source, dict(globals(), c=c, calls=calls, push=push))
-            finish, real = sys.argv[1], threading.Thread.start
-            for name, source in eval(sys.argv[2]).items():
+            real = threading.Thread.start
+            for name, source in eval(sys.argv[3]).items():
                 files = [FILE, threading.__file__, logging.__file__, queue.__file__]
                 for c, calls, results in at_each_moment(make, call, use, files):
                     c.flush(10)
@@ -2454,10 +2460,7 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
                     assert s["accepted"] == calls.count(True) == len(results), name
                     assert (s["invalid"] + s["dropped"] == calls.count(False)
                             and s["pending"] == 0), (name, s, calls)
-            """), finish, interrupted)) for finish in ("flush", "close")]
-        for finish, process in running:
-            with self.subTest(finish):
-                self.assertEnds(process)
+            """), finish, interrupted) for finish in ("flush", "close")})
 
     def test_a_refused_push_and_a_log_handler_that_pushes_do_not_deadlock(self):
         """One thread holds the lock of the log handler, and wants ours; the other may
@@ -2525,21 +2528,16 @@ class RacesTest(Life):
 
     def setUp(self):
         super().setUp()
-        self.patch(vwo_push, "JOIN_SECONDS", 0.005)
+        self.put("JOIN_SECONDS", 0.005)
 
-    def at_line(self, number, act, *args):
-        """A trace function, and the threads that it has started: at line *number* that
-        vwo_push.py runs, *act* runs on another thread, and we wait for it."""
-        left, others = [number], []
-        def trace(frame, event, arg):
-            if frame.f_code.co_filename != FILE:
-                return None
-            left[0] -= event == "line"
-            if event == "line" and not left[0]:
-                others.append(started(act, *args))
-                others[0].join(0.005)  # it may have to wait for this very thread
-            return trace
-        return trace, others
+    def at_line(self, number, act):
+        """A trace function, and the threads that it has started: at line *number* *act*
+        runs on another thread, and we wait for it."""
+        others = []
+        def meet():
+            others.append(started(act))
+            others[0].join(0.005)  # it may have to wait for this very thread
+        return at_line(number, meet), others
 
     def test_whatever_comes_at_whatever_line_of_a_push_it_is_whole(self):
         for act, room in (push, 1), (push, 9), (lambda client: [client.close(0)], 1):
@@ -2601,7 +2599,9 @@ class RacesTest(Life):
         finally:
             threading.settrace(None)
         names = {results.get(timeout=TIMEOUT).user_id}
-        more = came.wait(0.25)  # or it has parked
+        until(lambda: came.is_set() or any(
+            waits_in(worker, "run") for worker in workers()))  # it has parked
+        more = came.is_set()
         for other in others:
             other.join(TIMEOUT)
         if more and name == "push":
@@ -2640,55 +2640,50 @@ class ExitTest(Life):
                 threading.Thread.start = lambda t: (print(t), real(t))
                 """,
         }
-        running = []
-        for name, source in scripts.items():
-            stub = self.stub()
-            running.append((name, stub, self.script(
-                "c = client()\n" + textwrap.dedent(source), stub.url)))
-        for name, stub, process in running:
-            with self.subTest(name):
-                self.assertEnds(process)
-                self.assertArrived(stub, range(20))
+        self.assertAllEnd({
+            name: self.script("c = client()\n" + textwrap.dedent(source))
+            for name, source in scripts.items()}, arrived=range(20))
 
     def test_exit_is_silent_and_in_time_whatever_the_server_does(self):
-        stub = self.stub()
-        stub.gate.clear()
-        closed = socket.socket()
-        closed.bind(("127.0.0.1", 0))
-        self.addCleanup(closed.close)  # bound and not listening: refused
-        refused = "http://127.0.0.1:%d" % closed.getsockname()[1]
-        later = self.stub(lambda handler: handler.reply(503, Retry_After="30"))
+        stub = self.stub(shut=True)
         scripts = {
-            "stalled": (stub.url, ""),
-            "refused": (refused, 'o["max_attempts"] = 50'),  # four may be over in time
-            "retry far away": (later.url, ""),
-            "name server hangs": (stub.url, """
+            "stalled": "",
+            "refused": """
+                closed = socket.socket()
+                closed.bind(("127.0.0.1", 0))  # and does not listen
+                o["base_url"] = "http://127.0.0.1:%d" % closed.getsockname()[1]
+                o["max_attempts"] = 50  # four may be over in time
+                """,
+            "name server hangs": """
                 socket.getaddrinfo = lambda *_: time.sleep(3600)
                 other = client()
                 push(other, range(3))
                 assert (other.flush(0.05), other.close(0.05)) == (False, False)
                 assert totals(other)["failed"] == 3
-                """),
-            "no time at all": (stub.url, 'o["exit_timeout"] = 0'),
-            "many clients": (stub.url, """
+                """,
+            "no time at all": 'o["exit_timeout"] = 0',
+            "many clients": """
                 others = [client(**dict(o, on_result=None)) for _ in range(9)]
                 [push(each, [1]) for each in others]
-                """),
-            "no thread, and stalled": (stub.url, "no_threads()"),
-            "a slow on_result": (stub.url, """
+                """,
+            "no thread, and stalled": "no_threads()",
+            "a slow on_result": """
                 o["on_result"] = lambda r: (time.sleep(0.02), results.append(r))
                 o["exit_timeout"] = 0.1  # each push gets its call all the same
-                """),
-            "daemon threads that go on pushing": (stub.url, """
+                """,
+            "daemon threads that go on pushing": """
                 c = client(max_pending=10 ** 6, **dict(o, on_result=None))
                 def produce():
                     while push(c, [1]):
                         time.sleep(0.0001)
                 for _ in range(4):
                     threading.Thread(target=produce, daemon=True).start()
-                """),
+                """,
+            "retry far away": "",
         }
-        running = [(name, self.script("""
+        stubs = {"retry far away": self.stub(
+            lambda handler: handler.reply(503, Retry_After="30"))}
+        self.assertAllEnd({name: self.script("""
             results, began = [], []
             o = dict(timeout=60.0, exit_timeout=0.3, on_result=results.append)
             exec(sys.argv[2])
@@ -2702,11 +2697,8 @@ class ExitTest(Life):
                 assert mine.stats()["pending"] == 0
             ends.append(sure)
             atexit.register(lambda: began.append(time.monotonic()))
-            """, url, textwrap.dedent(source)))
-            for name, (url, source) in scripts.items()]
-        for name, process in running:
-            with self.subTest(name):
-                self.assertEnds(process)
+            """, textwrap.dedent(source), stub=stubs.get(name, stub))
+            for name, source in scripts.items()})
 
     def test_after_the_exit_a_push_is_refused_and_starts_no_thread(self):
         self.assertEnds(self.script("""
@@ -2723,22 +2715,19 @@ class ExitTest(Life):
 
     @unittest.skipUnless(POSIX, "POSIX signals")
     def test_ctrl_c_during_the_exit_ends_it_at_once(self):
-        stub = self.stub()
-        stub.gate.clear()
-        rows = {"while it waits": ("exit exit exit", """
-                    def interrupt():
-                        import traceback
-                        while "flush" not in str(traceback.extract_stack(
-                                sys._current_frames()[main])):
-                            time.sleep(0.01)
-                        os.kill(os.getpid(), signal.SIGINT)
-                    main = threading.get_ident()
-                    threading.Thread(target=interrupt, daemon=True).start()
-                    """),
-                "in on_result": ("exit", """
-                    seconds, act = 0, lambda: signal.raise_signal(signal.SIGINT)
-                    """)}
-        running = [(name, out, self.script("""
+        stub = self.stub(shut=True)
+        while_it_waits = """
+            def interrupt():
+                import traceback
+                while "flush" not in str(traceback.extract_stack(
+                        sys._current_frames()[main])):
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGINT)
+            main = threading.get_ident()
+            threading.Thread(target=interrupt, daemon=True).start()
+            """
+        in_on_result = "seconds, act = 0, lambda: signal.raise_signal(signal.SIGINT)"
+        running = [(out, self.script("""
             def on_result(result):
                 os.write(1, result.error.encode() + b" ")
                 act()
@@ -2746,16 +2735,14 @@ class ExitTest(Life):
             exec(sys.argv[2])
             c = client(timeout=3600.0, exit_timeout=seconds, on_result=on_result)
             push(c, range(3))
-            """, stub.url, textwrap.dedent(source)))
-            for name, (out, source) in rows.items()]
-        for name, out, process in running:
-            with self.subTest(name):
+            """, textwrap.dedent(source), stub=stub)) for out, source in (
+                ("exit exit exit", while_it_waits), ("exit", in_on_result))]
+        for out, process in running:
+            with self.subTest(out):
                 self.assertEnds(process, out)
 
     @unittest.skipUnless(POSIX, "POSIX signals")
     def test_sigterm_is_left_alone_and_the_recipe_delivers(self):
-        stub = self.stub()
-        stub.gate.clear()
         process = self.script("""
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -2765,12 +2752,11 @@ class ExitTest(Life):
             os.write(1, b"ready")
             while True:
                 time.sleep(0.01)
-            """, stub.url)
+            """, stub=self.stub(shut=True))
         self.assertEqual(process.stdout.read(5), b"ready")
         process.terminate()
-        stub.gate.set()
-        self.assertEnds(process, code=143)
-        self.assertArrived(stub, range(5))
+        process.stub.gate.set()
+        self.assertEnds(process, code=143, arrived=range(5))
 
 
 @unittest.skipUnless(hasattr(os, "fork"), "there is no fork here")
@@ -2808,15 +2794,13 @@ signal.alarm(18)
     FORKS = ["os.fork"] + ["bare_fork"] * (
         not PYPY and getattr(sys, "_is_gil_enabled", lambda: True)())
 
-    def fork(self, source, *args):
-        return self.script(self.FORK + textwrap.dedent(source), *args,
-                           flags=["-W", "ignore"])
+    def fork(self, source, *argv, stub=None):
+        return self.script(self.FORK + textwrap.dedent(source), *argv,
+                           flags=["-W", "ignore"], stub=stub)
 
-    def tls_stub(self, folder):
+    def tls_stub(self):
         """A stub that speaks TLS, and the path of its certificate."""
-        stub, path = self.stub(), os.path.join(folder, "certificate.pem")
-        with open(path, "w") as file:
-            file.write(CERTIFICATE)
+        stub, path = self.stub(), self.written(CERTIFICATE)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         stub.socket = context.wrap_socket(
@@ -2825,94 +2809,79 @@ signal.alarm(18)
         return stub, path
 
     def test_a_fork_in_on_result_leaves_the_child_nothing_to_send(self):
-        for threads in True, False:
-            stub = self.stub()
-            with self.subTest(threads=threads):
-                self.assertEnds(self.fork("""
-                    def on_result(result):
-                        if not pids:  # the child, too, goes back into the flush
-                            real(threading.Thread(target=hold, daemon=True))
-                            held.wait()
-                            pids.append(os.fork() or signal.alarm(15))
-                            done.set()
-                    def hold():
-                        with c._sender().lock:
-                            held.set()
-                            done.wait()
-                    pids, held, done = [], threading.Event(), threading.Event()
-                    real = threading.Thread.start
-                    if sys.argv[2] == "False":
-                        no_threads()
-                    c = client(max_workers=1, max_batch=1, on_result=on_result)
-                    push(c, range(5))
-                    delivered = c.flush(10)
-                    if not pids[0]:
-                        os._exit(delivered)  # it was to deliver nothing
-                    assert delivered and wait(*pids)
-                    """, stub.url, threads))
-                self.assertArrived(stub, range(5))
+        self.assertAllEnd({threads: self.fork("""
+            def on_result(result):
+                if not pids:  # the child, too, goes back into the flush
+                    real(threading.Thread(target=hold, daemon=True))
+                    held.wait()
+                    pids.append(os.fork() or signal.alarm(15))
+                    done.set()
+            def hold():
+                with c._sender().lock:
+                    held.set()
+                    done.wait()
+            pids, held, done = [], threading.Event(), threading.Event()
+            real = threading.Thread.start
+            if sys.argv[2] == "no threads":
+                no_threads()
+            c = client(max_workers=1, max_batch=1, on_result=on_result)
+            push(c, range(5))
+            delivered = c.flush(10)
+            if not pids[0]:
+                os._exit(delivered)  # it was to deliver nothing
+            assert delivered and wait(*pids)
+            """, threads) for threads in ("threads", "no threads")}, arrived=range(5))
 
     def test_a_fork_neither_loses_nor_doubles_a_push(self):
-        running = []
-        for how in self.FORKS:
-            stub = self.stub()
-            stub.gate.clear()
-            running.append((how, stub, self.fork("""
-                c = client(max_workers=1, exit_timeout=20)
-                push(c, range(50))
-                def work():
-                    began = time.monotonic()
-                    empty = not any(c.stats().values()) and c.flush(10)
-                    quick = time.monotonic() - began < 5
-                    push(c, range(100, 105))
-                    os.write(1, b"ready")
-                    assert quick and empty and c.flush(10)
-                    return totals(c)["accepted"] == 5
-                pid = child(work, %s)
-                push(c, range(50, 55))
-                assert wait(pid)
-                assert c.flush(10), c.stats()
-                assert totals(c)["accepted"] == 55
-                """ % how, stub.url)))
-        for how, stub, process in running:
-            with self.subTest(how):
-                self.assertEqual(process.stdout.read(5), b"ready")
-                stub.gate.set()
-                self.assertEnds(process)
-                self.assertArrived(stub, list(range(55)) + list(range(100, 105)))
+        running = {how: self.fork("""
+            c = client(max_workers=1, exit_timeout=20)
+            push(c, range(50))
+            def work():
+                began = time.monotonic()
+                empty = not any(c.stats().values()) and c.flush(10)
+                quick = time.monotonic() - began < 5
+                push(c, range(100, 105))
+                os.write(1, b"ready")
+                assert quick and empty and c.flush(10)
+                return totals(c)["accepted"] == 5
+            pid = child(work, %s)
+            push(c, range(50, 55))
+            assert wait(pid)
+            assert c.flush(10), c.stats()
+            assert totals(c)["accepted"] == 55
+            """ % how, stub=self.stub(shut=True)) for how in self.FORKS}
+        for process in running.values():
+            self.assertEqual(process.stdout.read(5), b"ready")
+            process.stub.gate.set()
+        self.assertAllEnd(running, arrived=[*range(55), *range(100, 105)])
 
     def test_a_fork_at_whatever_line_another_thread_is_leaves_a_child_that_works(self):
         """It needs no lock that was held, and takes nothing from the parent."""
         calls = {"stats": 3, "flush": 9, "close": 9, "push": 5}
-        running = [(how, self.fork("""
-            FILE = vwo_push.Client.push.__code__.co_filename
+        at_each_line = inspect.getsource(at_line) + textwrap.dedent("""
             def run(call, number):
                 # Call it on a thread that stops at this line until the fork is done.
-                there, go, left = threading.Event(), threading.Event(), [number]
-                def trace(frame, event, arg):
-                    if frame.f_code.co_filename != FILE:
-                        return None
-                    left[0] -= event == "line"
-                    if left[0] == 0 and event == "line":
-                        there.set()
-                        go.wait()
-                    return trace
+                there, go, stopped = threading.Event(), threading.Event(), []
+                def stop():
+                    stopped.append(number)
+                    there.set()
+                    go.wait()
                 def work():
-                    sys.settrace(trace)
+                    sys.settrace(at_line(number, stop))
                     call()
                     sys.settrace(None)
                     there.set()
                 thread = threading.Thread(target=work)
                 thread.start()
                 there.wait()
-                return thread, go, left[0] <= 0
+                return thread, go, stopped
             for name, least in %r.items():
                 for number in range(1, 1000, 6):
                     c = client(transport=ok)
                     call = {"push": lambda: push(c, [1])}.get(name, getattr(c, name))
                     if name != "push":
                         push(c, [0])
-                    thread, go, more = run(call, number)
+                    thread, go, stopped = run(call, number)
                     def work():
                         return name == "close" or (
                             push(c, [2, 3]) == [True] * 2 and c.flush(10)
@@ -2923,13 +2892,12 @@ signal.alarm(18)
                     thread.join()
                     assert c.close(10) or name == "flush"
                     assert totals(c)["delivered"] == 1, (name, number, c.stats())
-                    if not more:
+                    if not stopped:
                         break
                 assert number > least, (name, number)
-            """ % (calls, how))) for how in self.FORKS]
-        for how, process in running:
-            with self.subTest(how):
-                self.assertEnds(process)
+            """)
+        self.assertAllEnd({how: self.fork(at_each_line % (calls, how))
+                           for how in self.FORKS})
 
     def test_openssl_is_called_only_while_no_fork_can_be_made(self):
         gate, held = vwo_push._process().gate, []
@@ -2940,9 +2908,8 @@ signal.alarm(18)
             return call
         Checked = type("Checked", (ssl.SSLSocket,), {name: checked(name) for name in (
             "do_handshake", "recv", "recv_into", "read", "send", "write", "pending")})
-        with tempfile.TemporaryDirectory() as folder:
-            stub, path = self.tls_stub(folder)
-            context = ssl.create_default_context(cafile=path)
+        stub, path = self.tls_stub()
+        context = ssl.create_default_context(cafile=path)
         context.sslsocket_class = Checked
         client = self.client(stub, ssl_context=context)
         for _ in range(2):
@@ -2992,28 +2959,24 @@ signal.alarm(18)
             assert wait(child(lambda: not any(map(connected, range(3, 64)))
                               and push(c, [1]) and c.flush(10)))
             assert push(c, [2]) and c.flush(10)
-            """, stub.url))
+            """, stub=stub))
         ports = [received.port for received in stub.take_all()]
         self.assertEqual(ports[0], ports[2])
         self.assertNotEqual(ports[0], ports[1])
 
     def test_a_fork_right_after_the_first_push_works_with_tls(self):
-        with tempfile.TemporaryDirectory() as folder:
-            stub, path = self.tls_stub(folder)
-            self.assertEnds(self.fork("""
-                import ssl
-                for number in range(20):
-                    c = client(ssl_context=ssl.create_default_context(
-                        cafile=sys.argv[2]))
-                    push(c, [number])
-                    pid = child(lambda: push(c, [100 + number]) and c.flush(10))
-                    assert wait(pid), number
-                    assert c.close(10)
-                """, stub.url, path))
-        self.assertArrived(stub, [*range(20), *range(100, 120)])
+        stub, path = self.tls_stub()
+        self.assertEnds(self.fork("""
+            import ssl
+            for number in range(20):
+                c = client(ssl_context=ssl.create_default_context(cafile=sys.argv[2]))
+                push(c, [number])
+                pid = child(lambda: push(c, [100 + number]) and c.flush(10))
+                assert wait(pid), number
+                assert c.close(10)
+            """, path, stub=stub), arrived=[*range(20), *range(100, 120)])
 
     def test_a_child_that_just_ends_delivers_and_a_closed_client_stays_closed(self):
-        stub = self.stub()
         self.assertEnds(self.fork("""
             shut, c = client(), client()
             shut.close()
@@ -3023,8 +2986,7 @@ signal.alarm(18)
                 push(shut, [7]) == [False] and push(c, range(1, 4))
                 sys.exit()
             assert os.wait()[1] == 0
-            """, stub.url))
-        self.assertArrived(stub, range(4))
+            """), arrived=range(4))
 
 
 class MultiprocessingTest(Life):
@@ -3046,28 +3008,20 @@ class MultiprocessingTest(Life):
         """
 
     def test_children_of_multiprocessing_deliver_at_their_end(self):
-        running = []
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "script.py")
-            with open(path, "w") as file:
-                file.write(textwrap.dedent(self.CHILD))
-            for method in multiprocessing.get_all_start_methods():
-                stub = self.stub()
-                process = self.start("-W", "ignore", path, stub.url, method)
-                running.append((method, stub, process))
-            for method, stub, process in running:
-                with self.subTest(method):
-                    self.assertEnds(process)
-                    self.assertArrived(stub, ["parent", 0, 1, 2])
+        path = self.written(textwrap.dedent(self.CHILD))
+        self.assertAllEnd({
+            method: self.start(["-W", "ignore", path], method)
+            for method in multiprocessing.get_all_start_methods()
+        }, arrived=["parent", 0, 1, 2])
 
 
 class InterpretersTest(Life):
 
     INSIDE = """
         import vwo_push
-        client = vwo_push.Client(12345, "key", base_url=%r)
+        client = vwo_push.Client(12345, "key", base_url="%s")
         assert [client.push("n", str(number), "u") for number in range(3)] == [True] * 3
-        assert %r == "exit" or client.%s(10) is True
+        assert "%s" == "exit" or client.%s(10) is True
         """
     SOURCE = """
         lib = __import__(sys.argv[2])
@@ -3076,7 +3030,8 @@ class InterpretersTest(Life):
             made = lib.create("isolated" if isolated else "legacy")
         else:
             made = lib.create(isolated=isolated)
-        failed = lib.run_string(made, sys.argv[4])
+        failed = lib.run_string(made, sys.argv[5] % (
+            sys.argv[1], sys.argv[4], sys.argv[4]))
         assert failed is None, failed
         if isolated and sys.version_info[:2] == (3, 12):
             os._exit(0)  # after an import of hashlib, 3.12 itself would crash here
@@ -3091,57 +3046,43 @@ class InterpretersTest(Life):
         if sys.version_info >= (3, 12):  # before, one with a thread cannot be destroyed
             ways = [("legacy", "exit"), ("isolated", "flush")]
         ways += [("isolated", "exit")] * (sys.version_info >= (3, 13))
-        running = []
-        for kind, finish in ways:
-            stub = self.stub()
-            inside = textwrap.dedent(self.INSIDE) % (stub.url, finish, finish)
-            running.append((kind, finish, stub, self.script(
-                self.SOURCE, stub.url, lib, kind, inside, flags=["-W", "ignore"])))
-        for kind, finish, stub, process in running:
-            with self.subTest(kind=kind, finish=finish):
-                self.assertEnds(process)
-                self.assertArrived(stub, range(3))
+        self.assertAllEnd({
+            (kind, finish): self.script(self.SOURCE, lib, kind, finish, textwrap.dedent(
+                self.INSIDE), flags=["-W", "ignore"])
+            for kind, finish in ways}, arrived=range(3))
 
 
 class CopiesTest(Life):
 
     def test_the_file_works_zipped_renamed_twice_and_reloaded(self):
-        source = os.path.join(HERE, "vwo_push.py")
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "app.zip")
-            with zipfile.ZipFile(path, "w") as archive:
-                archive.write(source, "tagging.py")
-                archive.write(source, "app/vendored/vwo_push.py")
-                archive.writestr("app/__init__.py", "")
-                archive.writestr("app/vendored/__init__.py", "")
-            script = textwrap.dedent("""
-                import importlib, sys
-                sys.path.insert(0, sys.argv[2])
-                import tagging
-                from app.vendored import vwo_push
-                assert vwo_push is not tagging and ".zip" in vwo_push.__file__
-                def make(module):
-                    return module.Client(12345, "key", base_url=sys.argv[1],
-                                         max_workers=1, max_batch=1)
-                def push(client, values):
-                    for value in values:
-                        client.push("n", str(value), "u")
-                push(make(vwo_push), range(0, 20))
-                before = make(tagging)
-                push(before, range(20, 40))
-                importlib.reload(tagging)
-                push(before, range(40, 60))
-                push(make(tagging), range(60, 80))
-                """)
-            running = []
-            for flags in ([], ["-I", "-S", "-bb", "-W", "error"]):
-                stub = self.stub()
-                running.append((flags, stub, self.start(
-                    *flags, "-c", script, stub.url, path)))
-            for flags, stub, process in running:
-                with self.subTest(" ".join(flags)):
-                    self.assertEnds(process)
-                    self.assertArrived(stub, range(80))
+        path, source = self.written(""), os.path.join(HERE, "vwo_push.py")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(source, "tagging.py")
+            archive.write(source, "app/vendored/vwo_push.py")
+            archive.writestr("app/__init__.py", "")
+            archive.writestr("app/vendored/__init__.py", "")
+        script = textwrap.dedent("""
+            import importlib, sys
+            sys.path.insert(0, sys.argv[2])
+            import tagging
+            from app.vendored import vwo_push
+            assert vwo_push is not tagging and sys.argv[2] in vwo_push.__file__
+            def make(module):
+                return module.Client(12345, "key", base_url=sys.argv[1],
+                                     max_workers=1, max_batch=1)
+            def push(client, values):
+                for value in values:
+                    client.push("n", str(value), "u")
+            push(make(vwo_push), range(0, 20))
+            before = make(tagging)
+            push(before, range(20, 40))
+            importlib.reload(tagging)
+            push(before, range(40, 60))
+            push(make(tagging), range(60, 80))
+            """)
+        self.assertAllEnd({
+            flags: self.start([*flags.split(), "-c", script], path)
+            for flags in ("", "-I -S -bb -W error")}, arrived=range(80))
 
 
 # -- The network, as badly as it can behave --------------------------------------------
