@@ -255,6 +255,18 @@ def started(target, *args):
     return thread
 
 
+def cases(*rows):
+    """A test that is run with each of *rows* as its arguments, in a subtest of its own."""
+    def decorate(test):
+        @functools.wraps(test)
+        def run(self):
+            for row in rows:
+                with self.subTest(ascii(row)[:99]):
+                    test(self, *row)
+        return run
+    return decorate
+
+
 class Case(unittest.TestCase):
     """The vocabulary of the tests below."""
 
@@ -1061,18 +1073,18 @@ class GoldenTest(Quiet):
             text = re.sub(pattern, letter, text)
         return text
 
-    def test_fullstack_sends_what_1_0_1_sent_and_requests_for_shows_it(self):
-        for options, push, expected in self.CASES:
-            with self.subTest(options=options, push=ascii(push)[:40]):
-                stub, client = self.served(**options)
-                self.assertEqual([
-                    self.spelled(each.method, each.target, each.headers, each.body)
-                    for each in self.deliver(stub, client, *push, "user-1")], expected)
-                self.assertEqual([self.spelled(
-                    each.method, each.url[len(stub.url):],
-                    dict({"Host": "H"}, **each.headers), each.body)
-                    for each in client.requests_for(*push, "user-1")
-                ], [text.replace("Content-Length: L\n", "") for text in expected])
+    @cases(*CASES)
+    def test_fullstack_sends_what_1_0_1_sent_and_requests_for_shows_it(
+            self, options, push, expected):
+        stub, client = self.served(**options)
+        self.assertEqual([
+            self.spelled(each.method, each.target, each.headers, each.body)
+            for each in self.deliver(stub, client, *push, "user-1")], expected)
+        self.assertEqual([self.spelled(
+            each.method, each.url[len(stub.url):],
+            dict({"Host": "H"}, **each.headers), each.body)
+            for each in client.requests_for(*push, "user-1")
+        ], [text.replace("Content-Length: L\n", "") for text in expected])
 
 
 class HostileTextTest(Quiet):
@@ -1162,16 +1174,16 @@ class BatchingTest(Quiet):
     def numbered(self, number):
         return [("k%04d" % n, "v", "u%d" % n) for n in range(number)]
 
-    def test_what_waits_goes_together_in_order_up_to_max_batch(self):
-        for options, pushes, expected in self.BACKLOGS:
-            with self.subTest(options=options, expected=expected):
-                pushes = self.numbered(pushes) if type(pushes) is int else pushes
-                stub = self.stub()
-                client, results = self.reporting(stub, max_workers=1, **options)
-                self.assertBecame(self.backlog(stub, client, *pushes), pushes, expected)
-                self.assertEqual([result[2:] for result in results],
-                                 [(True, 200, None, 1, None)] * (len(pushes) + 1))
-                self.assertStats(client, requests=len(expected) + 1, retries=0)
+    @cases(*BACKLOGS)
+    def test_what_waits_goes_together_in_order_up_to_max_batch(
+            self, options, pushes, expected):
+        pushes = self.numbered(pushes) if type(pushes) is int else pushes
+        stub = self.stub()
+        client, results = self.reporting(stub, max_workers=1, **options)
+        self.assertBecame(self.backlog(stub, client, *pushes), pushes, expected)
+        self.assertEqual([result[2:] for result in results],
+                         [(True, 200, None, 1, None)] * (len(pushes) + 1))
+        self.assertStats(client, requests=len(expected) + 1, retries=0)
 
     def test_a_get_of_2000_bytes_is_sent_and_one_of_2001_goes_as_a_batch_of_one(self):
         stub, client = self.served()
@@ -1703,18 +1715,17 @@ def no_threads():
 
 class FlushTest(Life):
 
-    def test_what_a_flush_out_of_time_leaves_counts_in_the_next_one(self):
+    @cases([200], [400])
+    def test_what_a_flush_out_of_time_leaves_counts_in_the_next_one(self, status):
         """What was refused does not."""
-        for status in (200, 400):
-            with self.subTest(status):
-                stub = self.stub(status, shut=True)
-                client = self.client(stub, max_pending=1)
-                self.assertEqual(push(client, "u", "dropped", ""), [True, False, False])
-                self.assertIs(client.flush(0.01), False)
-                self.assertIs(client.flush(0), False)
-                stub.gate.set()
-                self.assertIs(client.flush(TIMEOUT), status == 200)
-                self.assertIs(client.flush(TIMEOUT), True)
+        stub = self.stub(status, shut=True)
+        client = self.client(stub, max_pending=1)
+        self.assertEqual(push(client, "u", "dropped", ""), [True, False, False])
+        self.assertIs(client.flush(0.01), False)
+        self.assertIs(client.flush(0), False)
+        stub.gate.set()
+        self.assertIs(client.flush(TIMEOUT), status == 200)
+        self.assertIs(client.flush(TIMEOUT), True)
 
     def test_pushes_made_during_a_flush_do_not_prolong_it(self):
         flushed = threading.Event()
@@ -1743,23 +1754,22 @@ class FlushTest(Life):
         thread.join(TIMEOUT)
         self.assertEqual(order, ["on_result", True])
 
-    def test_flushes_of_several_threads_all_tell_the_truth(self):
+    @cases((200, 200), (200, 400), (400, 200))
+    def test_flushes_of_several_threads_all_tell_the_truth(self, first, then):
         """Also of a push that was lost before the first, and that none has told yet."""
-        for first, then in ((200, 200), (200, 400), (400, 200)):
-            with self.subTest((first, then)):
-                stub, flushed, results = self.stub(first, then), [], queue.Queue()
-                client = self.client(stub, on_result=results.put, max_workers=1)
-                push(client)
-                results.get(timeout=TIMEOUT)
-                stub.gate.clear()
-                push(client)
-                for _ in range(3):
-                    thread = started(lambda: flushed.append(client.flush(TIMEOUT)))
-                    until(lambda: waits_in(thread, "flush"))
-                stub.gate.set()
-                until(lambda: len(flushed) == 3)
-                self.assertEqual(flushed, [first == then] * 3)
-                self.assertIs(client.flush(TIMEOUT), True)
+        stub, flushed, results = self.stub(first, then), [], queue.Queue()
+        client = self.client(stub, on_result=results.put, max_workers=1)
+        push(client)
+        results.get(timeout=TIMEOUT)
+        stub.gate.clear()
+        push(client)
+        for _ in range(3):
+            thread = started(lambda: flushed.append(client.flush(TIMEOUT)))
+            until(lambda: waits_in(thread, "flush"))
+        stub.gate.set()
+        until(lambda: len(flushed) == 3)
+        self.assertEqual(flushed, [first == then] * 3)
+        self.assertIs(client.flush(TIMEOUT), True)
 
     def test_a_timeout_that_is_no_time_is_refused(self):
         client = self.client(transport=ok)
@@ -1777,22 +1787,27 @@ class FlushTest(Life):
 
 class CloseTest(Life):
 
-    def test_close_settles_what_a_worker_has_in_flight_once_and_for_all(self):
-        stub, gate = self.stub(shut=True), Gate()
-        for transport in gate, None:  # unlike a socket, a transport cannot be cut off
-            with self.subTest(transport is None):
-                client, results = self.reporting(base_url=stub.url, max_workers=1,
-                                                 transport=transport)
-                push(client, "u0")
-                transport.entered.wait(TIMEOUT) if transport else stub.take()
-                push(client, "u1")
-                self.assertIs(client.close(0), False)
-                gate.set()
-                until(lambda: not workers())
-                self.assertEqual(
-                    sorted((r.user_id, r.delivered, r.error) for r in results),
-                    [("u0", False, "closed"), ("u1", False, "closed")])
-                self.assertStats(client, accepted=2, failed=2, pending=0)
+    @cases(["transport"], ["answer"], ["retry"])
+    def test_close_settles_what_a_worker_has_in_flight_once_and_for_all(self, waits_for):
+        gate = Gate()
+        def answer(handler):
+            handler.reply(503, Retry_After="30") if waits_for == "retry" else gate()
+            gate.entered.set()
+        client, results = self.reporting(
+            base_url=self.stub(answer).url, max_workers=1,
+            transport=gate if waits_for == "transport" else None)
+        push(client, "u0")
+        self.assertTrue(gate.entered.wait(TIMEOUT))
+        until(lambda: waits_in(workers()[0], "run"))
+        push(client, "u1")
+        self.assertIs(client.close(0), False)
+        waits_for == "transport" and gate.set()  # unlike a socket, it cannot be cut off
+        until(lambda: not workers())
+        gate.set()
+        self.assertEqual(
+            sorted((r.user_id, r.delivered, r.error, r.attempts) for r in results),
+            [("u0", False, "closed", 1), ("u1", False, "closed", 0)])
+        self.assertStats(client, accepted=2, failed=2, pending=0)
 
     def test_what_was_delivered_before_the_close_stays_delivered(self):
         """Of a batch that was halved: of one request, the one half."""
@@ -1812,33 +1827,19 @@ class CloseTest(Life):
             ("d", False, "closed")])
         self.assertStats(client, delivered=2, failed=2, pending=0)
 
-    def test_close_ends_a_retry_that_waits(self):
-        told = threading.Event()
-        stub = self.stub(lambda handler: (
-            handler.reply(503, Retry_After="30"), told.set()))
-        client, results = self.reporting(stub, max_workers=1)
-        push(client)
-        self.assertTrue(told.wait(TIMEOUT))
-        until(lambda: waits_in(workers()[0], "run"))
-        self.assertIs(client.close(0), False)
-        until(lambda: not workers())
-        self.assertEqual([(r.error, r.attempts) for r in results], [("closed", 1)])
-
-    def test_close_delivers_ends_all_threads_and_can_be_called_again(self):
-        stub = self.stub()
-        for how in "close", "with", "close without a push":
-            with self.subTest(how):
-                client = self.client(stub)
-                how == "close without a push" or push(client)
-                with client if how == "with" else contextlib.nullcontext():
-                    how == "with" or self.assertIs(client.close(TIMEOUT), True)
-                self.assertEqual(workers(), [])
-                self.assertIs(client.close(0), True)
-                with self.assertLogs("vwo_push", "WARNING") as logs:
-                    self.assertEqual(push(client), [False])
-                self.assertIn("the client is closed", logs.output[0])
-                self.assertStats(client, dropped=1, failed=0, pending=0)
-        self.assertEqual(len(stub.take_all()), 2)
+    @cases(["close"], ["with"], ["close without a push"])
+    def test_close_delivers_ends_all_threads_and_can_be_called_again(self, how):
+        stub, client = self.served()
+        how == "close without a push" or push(client)
+        with client if how == "with" else contextlib.nullcontext():
+            how == "with" or self.assertIs(client.close(TIMEOUT), True)
+        self.assertEqual(workers(), [])
+        self.assertIs(client.close(0), True)
+        with self.assertLogs("vwo_push", "WARNING") as logs:
+            self.assertEqual(push(client), [False])
+        self.assertIn("the client is closed", logs.output[0])
+        self.assertStats(client, dropped=1, failed=0, pending=0)
+        self.assertEqual(len(stub.take_all()), how != "close without a push")
 
     def test_close_refuses_new_pushes_while_it_still_waits(self):
         closed, (client, gate) = [], self.held()
@@ -1877,24 +1878,23 @@ class CloseTest(Life):
 
 class BoundTest(Life):
 
-    def test_max_pending_is_exact_whatever_the_threads_do(self):
+    @cases((1, 100, True), (3, 33, False), (3, 33, True))
+    def test_max_pending_is_exact_whatever_the_threads_do(self, size, room, fme):
         """A map is one push, and as many pending dimensions as it has."""
         self.switching_fast()
-        for size, room, fme in ((1, 100, True), (3, 33, False), (3, 33, True)):
-            with self.subTest(size=size, fme=fme):
-                most, (client, gate) = [], self.held(max_pending=100, fme=fme)
-                dimensions = {"k%d" % number: "v" for number in range(size)}
-                def produce():
-                    for _ in range(100):
-                        client.push(dimensions, "u")
-                        most.append(client.stats()["pending"])
-                for thread in [started(produce) for _ in range(6)]:
-                    thread.join(TIMEOUT)
-                self.assertLessEqual(max(most), room)
-                self.assertStats(client, pending=room, dropped=600 - room, invalid=0)
-                gate.set()
-                self.assertTrue(client.flush(TIMEOUT))
-                self.assertTrue(client.push(dimensions, "u"))
+        most, (client, gate) = [], self.held(max_pending=100, fme=fme)
+        dimensions = {"k%d" % number: "v" for number in range(size)}
+        def produce():
+            for _ in range(100):
+                client.push(dimensions, "u")
+                most.append(client.stats()["pending"])
+        for thread in [started(produce) for _ in range(6)]:
+            thread.join(TIMEOUT)
+        self.assertLessEqual(max(most), room)
+        self.assertStats(client, pending=room, dropped=600 - room, invalid=0)
+        gate.set()
+        self.assertTrue(client.flush(TIMEOUT))
+        self.assertTrue(client.push(dimensions, "u"))
 
     def test_a_flood_of_refused_pushes_costs_two_log_lines_and_no_memory(self):
         client, gate = self.held(max_pending=10)
@@ -1955,26 +1955,25 @@ class ThreadsTest(Life):
         gate.set()
         self.assertTrue(client.flush(TIMEOUT))
 
-    def test_one_worker_sends_in_the_order_of_the_pushes_retries_included(self):
+    @cases((1, True), (7, True), (1, False))
+    def test_one_worker_sends_in_the_order_of_the_pushes_retries_included(
+            self, most, threads):
         self.put("BACKOFF_SECONDS", 0.01)
-        for most, threads in ((1, True), (7, True), (1, False)):
-            with self.subTest(max_batch=most, threads=threads):
-                sent, statuses = [], itertools.cycle([503, 200, 503, 503, 200, 200])
-                def transport(request, timeout):
-                    text = urllib.parse.unquote(request.url) + str(request.body)
-                    sent.append(re.findall(r"\bn\W+(\d+)", text))
-                    return next(statuses)
-                client = self.client(transport=transport, max_workers=1,
-                                     max_batch=most, max_attempts=99)
-                with self.refusing(0 if threads else 10 ** 9):
-                    for number in range(30):
-                        client.push("n", str(number), "u")
-                    # Without threads each flush gives back what it has no time for.
-                    until(lambda: client.flush(TIMEOUT if threads else 0.005))
-                once = [values for values, before in zip(sent, [None] + sent)
-                        if values != before]
-                self.assertEqual(sum(once, []), [str(number) for number in range(30)])
-                self.assertGreater(len(sent), len(once))
+        sent, statuses = [], itertools.cycle([503, 200, 503, 503, 200, 200])
+        def transport(request, timeout):
+            text = urllib.parse.unquote(request.url) + str(request.body)
+            sent.append(re.findall(r"\bn\W+(\d+)", text))
+            return next(statuses)
+        client = self.client(
+            transport=transport, max_workers=1, max_batch=most, max_attempts=99)
+        with self.refusing(0 if threads else 10 ** 9):
+            for number in range(30):
+                client.push("n", str(number), "u")
+            # Without threads each flush gives back what it has no time for.
+            until(lambda: client.flush(TIMEOUT if threads else 0.005))
+        once = [values for values, before in zip(sent, [None] + sent) if values != before]
+        self.assertEqual(sum(once, []), [str(number) for number in range(30)])
+        self.assertGreater(len(sent), len(once))
 
     def test_idle_workers_stay_and_close_their_connection(self):
         self.put("IDLE_SECONDS", 0.05)
@@ -2008,19 +2007,17 @@ class ThreadsTest(Life):
                          {("u%d" % number, True) for number in range(99)})
         until(lambda: (gc.collect(), gone() and not left)[1])
 
-    def test_pushes_are_sent_where_no_thread_can_be_had(self):
-        for method, finish in itertools.product(
-                ("start", "__init__"), ("flush", "close")):
-            with self.subTest(method=method, finish=finish), \
-                    self.refusing(method=method):
-                threads = []
-                client = self.client(
-                    transport=ok,
-                    on_result=lambda _: threads.append(threading.current_thread()))
-                push(client, *"abcde")
-                self.assertEqual(threads, [])
-                self.assertIs(getattr(client, finish)(TIMEOUT), True)
-                self.assertEqual(threads, [threading.current_thread()] * 5)
+    @cases(*itertools.product(("start", "__init__"), ("flush", "close")))
+    def test_pushes_are_sent_where_no_thread_can_be_had(self, method, finish):
+        with self.refusing(method=method):
+            threads = []
+            client = self.client(
+                transport=ok,
+                on_result=lambda _: threads.append(threading.current_thread()))
+            push(client, *"abcde")
+            self.assertEqual(threads, [])
+            self.assertIs(getattr(client, finish)(TIMEOUT), True)
+            self.assertEqual(threads, [threading.current_thread()] * 5)
 
     def test_what_a_flush_has_no_time_for_is_left_to_the_worker_of_a_later_push(self):
         gate, results = threading.Event(), queue.Queue()
@@ -2126,50 +2123,48 @@ class OnResultTest(Life):
                 self.assertEqual(used.get(timeout=TIMEOUT / 2).error, error)
                 client.flush(TIMEOUT)
 
-    def test_flush_and_close_are_false_at_once_in_on_result_whoever_calls_that(self):
+    @cases(*itertools.product(
+        ("worker", "flush", "close", "another close"), ("flush", "close")))
+    def test_flush_and_close_are_false_at_once_in_on_result_whoever_calls_that(
+            self, caller, call):
         """In each of several calls: one that returned does not count as the last."""
         self.put("IDLE_SECONDS", 3600)  # no worker looks around by itself
-        for caller, call in itertools.product(
-                ("worker", "flush", "close", "another close"), ("flush", "close")):
-            with self.subTest(caller=caller, call=call):
-                answers, threads = [], caller in ("worker", "another close")
-                client, gate = self.held(
-                    max_batch=1, on_result=lambda _: answers.append(
-                        getattr(client, call)(None)))
-                with self.refusing(0 if threads else 10 ** 9):
-                    push(client, *"abc")
-                    if caller == "another close":  # it settles on its own thread
-                        started(client.close, 0).join(TIMEOUT)
-                    gate.set()
-                    if not threads:
-                        getattr(client, caller)(TIMEOUT)
-                    until(lambda: len(answers) == 3)
-                self.assertEqual(answers, [False] * 3)
-                until(lambda: client.stats()["pending"] == 0)
-                self.assertStats(client, failed=3 * (caller == "another close"))
-                if call == "flush":  # outside of on_result it works again
-                    client.flush(TIMEOUT)
-                    self.assertTrue(client.flush(TIMEOUT))
-                    client.close(TIMEOUT)
-                else:  # what was pending was delivered, and the threads end
-                    self.assertEqual(push(client), [False])
-                    until(lambda: not workers())
+        answers, threads = [], caller in ("worker", "another close")
+        client, gate = self.held(max_batch=1, on_result=lambda _: answers.append(
+            getattr(client, call)(None)))
+        with self.refusing(0 if threads else 10 ** 9):
+            push(client, *"abc")
+            if caller == "another close":  # it settles on its own thread
+                started(client.close, 0).join(TIMEOUT)
+            gate.set()
+            if not threads:
+                getattr(client, caller)(TIMEOUT)
+            until(lambda: len(answers) == 3)
+        self.assertEqual(answers, [False] * 3)
+        until(lambda: client.stats()["pending"] == 0)
+        self.assertStats(client, failed=3 * (caller == "another close"))
+        if call == "flush":  # outside of on_result it works again
+            client.flush(TIMEOUT)
+            self.assertTrue(client.flush(TIMEOUT))
+            client.close(TIMEOUT)
+        else:  # what was pending was delivered, and the threads end
+            self.assertEqual(push(client), [False])
+            until(lambda: not workers())
 
-    def test_on_result_may_push_and_raise_on_a_worker_and_comes_once_for_each(self):
-        for error in (ValueError, SystemExit, KeyboardInterrupt):
-            with self.subTest(error.__name__):
-                names, threads = [], set()
-                def on_result(result):
-                    names.append(result.user_id)
-                    threads.add(threading.current_thread())
-                    len(names) < 50 and push(client, str(len(names)))
-                    raise error
-                client = self.client(transport=ok, on_result=on_result, max_workers=1)
-                push(client, "0")
-                until(lambda: len(names) == 50)
-                self.assertTrue(client.flush(TIMEOUT))
-                self.assertEqual(names, [str(number) for number in range(50)])
-                self.assertEqual(len(threads), 1)
+    @cases([ValueError], [SystemExit], [KeyboardInterrupt])
+    def test_on_result_may_push_and_raise_on_a_worker_and_comes_once_for_each(self, error):
+        names, threads = [], set()
+        def on_result(result):
+            names.append(result.user_id)
+            threads.add(threading.current_thread())
+            len(names) < 50 and push(client, str(len(names)))
+            raise error
+        client = self.client(transport=ok, on_result=on_result, max_workers=1)
+        push(client, "0")
+        until(lambda: len(names) == 50)
+        self.assertTrue(client.flush(TIMEOUT))
+        self.assertEqual(names, [str(number) for number in range(50)])
+        self.assertEqual(len(threads), 1)
 
     def test_what_on_result_raises_is_logged_with_type_file_and_line(self):
         line = []
@@ -2272,88 +2267,82 @@ class InterruptsTest(Life):
         self.assertEqual(len(names), len(results), moment)
         self.assertGreaterEqual(len(names), 3, moment)
 
-    def test_nothing_vanishes_where_close_is_interrupted(self):
-        for alone, seconds in ((False, 0), (False, 0.001), (True, TIMEOUT)):
-            with self.subTest(alone=alone, seconds=seconds), \
-                    self.refusing(10 ** 9 if alone else 0):
-                moment = more = 1
-                while more:
-                    client, gate, results = self.pending(alone)
-                    more = self.interrupted(moment, lambda: client.close(seconds))
-                    s = client.stats()
-                    self.assertEqual((s["accepted"], s["delivered"] + s["failed"]
-                                      + s["pending"]), (4, 4), moment)
-                    gate.set()
-                    began = time.monotonic()
-                    client.flush(TIMEOUT)
-                    client.close(TIMEOUT)
-                    self.assertLess(time.monotonic() - began, TIMEOUT / 2, moment)
-                    self.assertSettled(client, results, moment)
-                    moment += 1
-                self.assertGreater(moment, 20)
+    @cases((False, 0), (False, 0.001), (True, TIMEOUT))
+    def test_nothing_vanishes_where_close_is_interrupted(self, alone, seconds):
+        with self.refusing(10 ** 9 if alone else 0):
+            moment = more = 1
+            while more:
+                client, gate, results = self.pending(alone)
+                more = self.interrupted(moment, lambda: client.close(seconds))
+                s = client.stats()
+                self.assertEqual((s["accepted"], s["delivered"] + s["failed"]
+                                  + s["pending"]), (4, 4), moment)
+                gate.set()
+                began = time.monotonic()
+                client.flush(TIMEOUT)
+                client.close(TIMEOUT)
+                self.assertLess(time.monotonic() - began, TIMEOUT / 2, moment)
+                self.assertSettled(client, results, moment)
+                moment += 1
+            self.assertGreater(moment, 20)
 
-    def test_nothing_vanishes_where_flush_is_interrupted(self):
+    @cases((False, 0.001, 200), (True, TIMEOUT, 200), (True, TIMEOUT, 400))
+    def test_nothing_vanishes_where_flush_is_interrupted(self, alone, seconds, status):
         """And what was lost is still to be told."""
-        for alone, seconds, status in ((False, 0.001, 200), (True, TIMEOUT, 200),
-                                       (True, TIMEOUT, 400)):
-            with self.subTest(alone=alone, status=status), \
-                    self.refusing(10 ** 9 if alone else 0):
-                moment = more = 1
-                while more:
-                    answers, (client, gate, results) = [], self.pending(alone, status)
-                    more = self.interrupted(
-                        moment, lambda: answers.append(client.flush(seconds)))
-                    self.assertStats(client, accepted=4)
-                    gate.set()
-                    answers.append(client.flush(TIMEOUT))
-                    self.assertEqual(
-                        all(answers[0 if alone else -1:]), status == 200, moment)
-                    self.assertTrue(client.flush(TIMEOUT), moment)
-                    self.assertSettled(client, results, moment)
-                    self.assertStats(client, delivered=4 * (status == 200))
-                    client.close(TIMEOUT)
-                    moment += 1
-                self.assertGreater(moment, 10)
+        with self.refusing(10 ** 9 if alone else 0):
+            moment = more = 1
+            while more:
+                answers, (client, gate, results) = [], self.pending(alone, status)
+                more = self.interrupted(
+                    moment, lambda: answers.append(client.flush(seconds)))
+                self.assertStats(client, accepted=4)
+                gate.set()
+                answers.append(client.flush(TIMEOUT))
+                self.assertEqual(
+                    all(answers[0 if alone else -1:]), status == 200, moment)
+                self.assertTrue(client.flush(TIMEOUT), moment)
+                self.assertSettled(client, results, moment)
+                self.assertStats(client, delivered=4 * (status == 200))
+                client.close(TIMEOUT)
+                moment += 1
+            self.assertGreater(moment, 10)
 
-    def test_an_interrupted_push_is_accepted_or_not_and_never_half(self):
-        good = "plan", "premium", "u"
-        rows = {"the first": (0, good), "one worker is parked": (1, good),
-                "there is no room": (2, good), "it is not valid": (0, ("plan", 7, "u")),
-                "a map": (0, ({"plan": "premium"}, "u"))}
-        for name, error in itertools.product(
-                rows, (Limit, KeyboardInterrupt, SystemExit)):
-            with self.subTest(name=name, error=error.__name__):
-                moment = 1
-                while self.push_interrupted(moment, error, *rows[name]):
-                    moment += 1
-                self.assertGreater(moment, 4)
+    GOOD = "plan", "premium", "u"
+    PUSHES = {  # how many pushes were made before, and what is pushed
+        "the first": (0, GOOD), "one worker is parked": (1, GOOD),
+        "there is no room": (2, GOOD), "it is not valid": (0, ("plan", 7, "u")),
+        "a map": (0, ({"plan": "premium"}, "u"))}
 
-    def push_interrupted(self, moment, error, pushed, arguments):
-        results = queue.Queue()
-        client, gate = self.held(
-            max_pending=2, max_workers=1, max_batch=1, on_result=results.put)
-        pushed and push(client, *"ab"[:pushed])
-        if pushed < 2:
+    @cases(*itertools.product(PUSHES, (Limit, KeyboardInterrupt, SystemExit)))
+    def test_an_interrupted_push_is_accepted_or_not_and_never_half(self, name, error):
+        moment = more = 1
+        while more:
+            (pushed, arguments), results = self.PUSHES[name], queue.Queue()
+            client, gate = self.held(
+                max_pending=2, max_workers=1, max_batch=1, on_result=results.put)
+            pushed and push(client, *"ab"[:pushed])
+            if pushed < 2:
+                gate.set()
+                client.flush(TIMEOUT)
+            more = self.interrupted(moment, lambda: client.push(*arguments), error)
+            accepted = client.stats()["accepted"] - pushed
+            self.assertIn(accepted, (0, 1), moment)
             gate.set()
-            client.flush(TIMEOUT)
-        more = self.interrupted(moment, lambda: client.push(*arguments), error)
-        accepted = client.stats()["accepted"] - pushed
-        self.assertIn(accepted, (0, 1), moment)
-        gate.set()
-        if pushed < 2:
-            pushed += sum(push(client))  # it finds a worker, or starts one
-        for _ in range(pushed + accepted):  # nobody flushes
-            results.get(timeout=TIMEOUT)
-        self.assertTrue(client.flush(TIMEOUT), moment)
-        gate.clear()  # no room was lost, and none was won
-        before = client.stats()["requests"]
-        self.assertEqual(push(client), [True], moment)
-        until(lambda: client.stats()["requests"] > before)  # the lock is free again
-        self.assertEqual(push(client, *"bc"), [True, False], moment)
-        self.assertEqual(len(workers()), 1)
-        gate.set()
-        self.assertTrue(client.close(TIMEOUT), moment)
-        return more
+            if pushed < 2:
+                pushed += sum(push(client))  # it finds a worker, or starts one
+            for _ in range(pushed + accepted):  # nobody flushes
+                results.get(timeout=TIMEOUT)
+            self.assertTrue(client.flush(TIMEOUT), moment)
+            gate.clear()  # no room was lost, and none was won
+            before = client.stats()["requests"]
+            self.assertEqual(push(client), [True], moment)
+            until(lambda: client.stats()["requests"] > before)  # the lock is free again
+            self.assertEqual(push(client, *"bc"), [True, False], moment)
+            self.assertEqual(len(workers()), 1)
+            gate.set()
+            self.assertTrue(client.close(TIMEOUT), moment)
+            moment += 1
+        self.assertGreater(moment, 5)
 
     def test_exceptions_of_signal_handlers_leave_on_result_and_transport(self):
         """On the main thread; ordinary ones of the callback itself do not."""
