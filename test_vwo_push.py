@@ -661,7 +661,6 @@ class RefusalTest(Quiet):
 
 
 class OptionsTest(Quiet):
-    HUGE = [10 ** 5000] * hasattr(sys, "set_int_max_str_digits")  # no str for that
     WHOLE = [0, -1, 1.0, True, "1", None, b"1", float("inf")]
     SECONDS = [-1, -0.1, float("nan"), float("inf"), "5", None, True, b"5", 1j,
                10 ** 400]
@@ -669,7 +668,7 @@ class OptionsTest(Quiet):
     CALL = [1, "print", True, [], b""]
     REFUSED = {
         "account_id": [0, -1, "0", "-1", "", " 1", "1 ", "1\n", "1.0", "1_0", "012345",
-                       "\uff11", "\xb2", "x", 1.0, True, None, b"1", [1], *HUGE],
+                       "\uff11", "\xb2", "x", 1.0, True, None, b"1", [1]],
         "sdk_key": ["", " ", " k", "k ", "k\n", "\tk", "k\tk", "k\x7f", "k\0", "k\xe9",
                     "k\r\nX: y", "\u212a", SECRET + "\ud800", SECRET.encode(), None, 5,
                     True, [SECRET], SECRET + "\n", SECRET + "\xe9"],
@@ -816,7 +815,7 @@ class SecretsTest(Quiet):
 # -- The wire --------------------------------------------------------------------------
 
 
-class UuidTest(Case):
+class UuidTest(Quiet):
     PAIRS = [
         (12345, "Varun", "C4D95C097902569F9A2D2E87CD3201C8"),
         (123456, "Ashley", "4C9BA81BAF53591488EB5FD5E66A98B9"),
@@ -844,14 +843,16 @@ class UuidTest(Case):
 
     def test_what_has_no_uuid_is_an_error(self):
         for error, accounts, users in (
-                (ValueError, [-1, "", "x", "-1", "1.0", " 1", "\uff11", *OptionsTest.HUGE],
-                 ["\ud800"]),
+                (ValueError, [-1, "", "x", "-1", "1.0", " 1", "\uff11"], ["\ud800"]),
                 (TypeError, [None, True, 1.0, b"1"], [None, 1, b"u"])):
             for account_id in accounts:
                 self.assertRaisesRegex(
                     error, "account_id", vwo_push.visitor_uuid, account_id, "u")
             for user_id in users:
                 self.assertRaisesRegex(error, "user_id", vwo_push.visitor_uuid, 1, user_id)
+        for huge in [10 ** 5000] * hasattr(sys, "set_int_max_str_digits"):  # has no str
+            for call in vwo_push.visitor_uuid, vwo_push.Client, vwo_push.fetch_settings:
+                self.assertNames("account_id", call, huge, KEY)
 
 
 class RecordedTest(Quiet):
@@ -1738,7 +1739,7 @@ class CloseTest(Life):
             handler.reply(503, Retry_After="30") if waits_for == "retry" else gate()
             gate.entered.set()
         client, results = self.reporting(
-            base_url=self.stub(answer).url, max_workers=1,
+            base_url=self.stub(answer).url, max_workers=1, timeout=3600,
             transport=gate if waits_for == "transport" else None)
         push(client, "u0")
         self.assertTrue(gate.entered.wait(TIMEOUT))
@@ -2503,7 +2504,7 @@ class RacesTest(Life):
             self, step, users, act):
         """Nobody flushes; so it is the worker, or a new one, who sees it."""
         missed, number = 0, 1 - step
-        while missed < 3:  # now and then 3.13t does not trace a new thread
+        while missed < 3 and number < 999:  # now and then 3.13t does not trace a new thread
             number += step
             results = queue.Queue()
             box = [vwo_push.Client(ACCOUNT, KEY, transport=ok, max_workers=1,
@@ -2753,8 +2754,7 @@ signal.alarm(18)
             c = client(max_workers=1, max_batch=1, on_result=on_result)
             push(c, range(5))
             delivered = c.flush(10)
-            if not pids[0]:
-                os._exit(delivered)  # it was to deliver nothing
+            pids[0] or os._exit(delivered)  # it was to deliver nothing
             assert delivered and wait(*pids)
             """, threads) for threads in ("threads", "no threads")}, arrived=range(5))
 
