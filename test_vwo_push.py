@@ -1999,18 +1999,23 @@ class ThreadsTest(Life):
             push(client)  # starts afresh
             self.assertIs(client.flush(TIMEOUT), True)
 
-    def test_push_tells_the_truth_where_there_is_no_stack(self):
+    @cases(["premium"], [7])
+    def test_push_tells_the_truth_where_there_is_no_stack(self, value):
         client, answers = self.client(transport=ok), []
-        def deep(frames):
-            return deep(frames - 1) if frames else client.push("plan", "premium", "u")
-        quiet = mock.patch.object(logging.getLogger("vwo_push"), "disabled", True)
-        with quiet, self.refusing():  # so each of them tries to hire
+        def deep(frames, call):
+            return deep(frames - 1, call) if frames else call()
+        def frames_until_it_raises(call):
             for frames in range(sys.getrecursionlimit()):
                 try:
-                    answers.append(deep(frames))
-                except RecursionError:  # raised for the very call of push, or before
-                    break
+                    answers.append(deep(frames, call))
+                except RecursionError:
+                    return frames
+        self.put("LOG_SECONDS", 0)
+        with self.refusing():  # so each of them tries to log, or to hire
+            least = frames_until_it_raises(lambda: (lambda: None)())
+            found = frames_until_it_raises(lambda: client.push("plan", value, "u"))
             self.assertStats(client, pending=answers.count(True))
+        self.assertTrue(PYPY or found >= least, (found, least))  # there the end is vague
         self.assertTrue(client.flush(TIMEOUT))
 
     @cases((TIMEOUT, False, True), (0.03, False, False), (0.05, True, False))
@@ -2502,6 +2507,23 @@ class RacesTest(Life):
             self.assertStats(client, accepted=accepted, pending=0)
             self.assertEqual(len(results), accepted, number)
         self.assertGreater(number, 5)
+
+    def test_a_push_that_is_lost_at_whatever_line_of_a_flush_is_told_once(self):
+        number, others = 0, True
+        while others:
+            number += 1
+            client = self.client(transport=lambda *_: 400)
+            trace, _, others = self.met_at_line(number, lambda: (
+                push(client), until(lambda: client.stats()["failed"])))
+            sys.settrace(trace)
+            told = [client.flush(TIMEOUT)]
+            sys.settrace(None)
+            for other in others:
+                other.join(TIMEOUT)
+            told += [client.flush(TIMEOUT), client.flush(TIMEOUT)]
+            self.assertEqual(told.count(False), len(others), (number, told))
+            client.close(TIMEOUT)
+        self.assertGreater(number, 20)
 
     @cases((1, ["early", "late"], lambda box: push(box[0], "late")),
            (3, ["early"], lambda box: box[0].close(0)),
