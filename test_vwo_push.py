@@ -323,6 +323,18 @@ class Case(unittest.TestCase):
         stub = self.stub(*answers, shut=shut)
         return stub, self.client(stub, max_workers=1, **options)
 
+    def start(self, command, *argv, stub=None):
+        """Start a fresh interpreter with *command*; sys.argv[1] is the URL of a stub."""
+        stub = stub or self.stub()
+        process = subprocess.Popen(
+            [sys.executable, *command, stub.url, *map(str, argv)],
+            env=dict(os.environ, PYTHONPATH=HERE),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stub = stub
+        self.addCleanup(process.__exit__, None, None, None)
+        self.addCleanup(process.kill)
+        return process
+
     def assertRuns(self, source, *args, flags=(), out="", err=""):
         """*source* runs in a fresh interpreter, and writes this. Returns its stderr."""
         done = subprocess.run(
@@ -1638,18 +1650,6 @@ def no_threads():
     def switching_fast(self):
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(1e-6)
-
-    def start(self, command, *argv, stub=None):
-        """Start a fresh interpreter with *command*; sys.argv[1] is the URL of a stub."""
-        stub = stub or self.stub()
-        process = subprocess.Popen(
-            [sys.executable, *command, stub.url, *map(str, argv)],
-            env=dict(os.environ, PYTHONPATH=HERE),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        process.stub = stub
-        self.addCleanup(process.__exit__, None, None, None)
-        self.addCleanup(process.kill)
-        return process
 
     def script(self, source, *argv, flags=(), stub=None):
         """Start *source* after the prelude in a fresh interpreter."""
@@ -3463,8 +3463,7 @@ class DeadlineTest(EdgeCase):
         found, asked = threading.Event(), threading.Event()
         self.addCleanup(found.set)
         client, results = self.reporting(None)
-        self.put("getaddrinfo", lambda *_: [asked.set(), found.wait(TIMEOUT)][2:],
-                 socket)
+        self.put("getaddrinfo", lambda *_: [asked.set(), found.wait(TIMEOUT)][2:], socket)
         client.push("plan", "premium", "u-42")
         self.assertTrue(asked.wait(TIMEOUT))
         self.assertFalse(client.flush(0.01))
@@ -3612,7 +3611,7 @@ class KeepAliveTest(EdgeCase):
             peer.send(OK[at_once[user]:])
             peer.wait()
         server = self.raw(script)
-        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent("""
+        child = self.start(["-c", textwrap.dedent("""
             import sys, vwo_push
             vwo_push.FROZEN_SECONDS = 0.2
             client = vwo_push.Client(%d, "key", base_url=sys.argv[1], timeout=0.8,
@@ -3621,10 +3620,7 @@ class KeepAliveTest(EdgeCase):
                 client.push("plan", "premium", user_id)
             flushed = client.flush(20.0)
             print(flushed, client.stats()["retries"], end="")
-            """ % ACCOUNT), server.url], env=dict(os.environ, PYTHONPATH=HERE),
-            stdout=subprocess.PIPE)
-        self.addCleanup(child.communicate)
-        self.addCleanup(child.kill)
+            """ % ACCOUNT)], stub=server)
         for _ in at_once:
             server.take()
         threading.Event().wait(0.1)  # nothing tells when all of them wait for answers
@@ -3635,7 +3631,7 @@ class KeepAliveTest(EdgeCase):
         child.send_signal(signal.SIGCONT)
         threading.Event().wait(0.1)  # so that half an answer is read by itself
         thawed.set()
-        self.assertEqual(child.communicate(None, TIMEOUT)[0], b"True 0")
+        self.assertEqual(child.communicate(None, TIMEOUT), (b"True 0", b""))
         self.assertEqual(server.requests.qsize(), 0)
 
 
@@ -3911,8 +3907,7 @@ class ProxyTest(EdgeCase):
         for name in (names + " REQUEST_METHOD").split():
             text = variables.get(name)
             self.environ(**{name: proxy.url if text == "here" else text})
-        self.deliver(self.client(base_url="http://%s:%d" % (
-            host, stub.server_address[1])))
+        self.deliver(self.client(base_url="http://%s:%d" % (host, stub.server_address[1])))
         self.assertEqual(proxy.requests.qsize() + len(stub.take_all()), 1)
         return "proxy" if proxy.requests.qsize() else "direct"
 
@@ -4024,8 +4019,7 @@ class ClockTest(EdgeCase):
                 if getattr(module, "__name__", "queue") not in ("threading", "queue"):
                     for key, value in list(getattr(module, "__dict__", {}).items()):
                         if any(value is clock for clock in clocks):
-                            stack.enter_context(
-                                mock.patch.object(module, key, lambda: now))
+                            stack.enter_context(mock.patch.object(module, key, lambda: now))
             yield
 
     def test_no_wait_is_longer_under_a_frozen_clock(self):
@@ -4337,8 +4331,7 @@ class CommandCase(EdgeCase):
         return self.finish(self.spawn(stub, *argv, **options))
 
     def assertArrived(self, stub, users):
-        found = [triple for received in stub.take_all()
-                 for triple in read_back(received)]
+        found = [triple for received in stub.take_all() for triple in read_back(received)]
         self.assertEqual(sorted(found), triples(users))
 
     def assertSaid(self, ran, status, text):
@@ -4405,6 +4398,8 @@ class CommandTest(CommandCase):
                 ("", "--from"), ("plan pro", "KEY VALUE"), ("--nonsense", "--nonsense"),
                 (push + " more", "KEY VALUE"), ("--check --dry-run", "--check"),
                 ("--demo --dry-run", "--demo"), ("--from " + link, "missing"),
+                ("--from " + self.folder, self.folder),
+                ("--from %s --rejects %s" % (source, self.folder), self.folder),
                 ("--from %s --skip -1" % source, "--skip"),
                 ("--from %s --skip x" % source, "--skip"), *((push + given, text)
                     for given, text in (
@@ -4578,6 +4573,7 @@ class CheckTest(CommandCase):
 
 
 class FilesTest(CommandCase):
+    CELLS = "a row must have 3 cells, not "
 
     def test_the_same_users_arrive_from_all_formats(self):
         jsonl, last = lines(USERS), WIDE.partition("pro,\n")[2]
@@ -4626,37 +4622,35 @@ class FilesTest(CommandCase):
             header + ",vwo_push_error\r\nu-2,,,,,,,"), self.read())
         self.assertEqual(self.read().count(b"\r\n"), 2)
 
-    def test_a_file_that_cannot_be_used_is_refused_before_anything_is_sent(self):
-        stub, users = self.stub(), lines(USERS)
-        for argv, text, *contents in (
-                ((), "0 columns named 'user_id'", "id,plan\nu,v\n", '""\n', "user_id\tb\n"),
-                ((), "2 columns named 'a'", "user_id,a,a \nu,1,2\n"),
-                ((), "2 columns named 'user_id'", "user_id,user_id,a\nu,1,2\n"),
-                ((), "columns named ''", ",user_id,a\n0,u,1\n", "user_id,a,\nu,1,\n"),
-                ((), "no column beside", "user_id\nu\n", "user_id,vwo_push_error\nu,x\n"),
-                ((), "beside user_id, key and", "user_id,key,value,date\nu,plan,pro,x\n"),
-                (("--columns", "b"), "0 columns named 'b'", "user_id,a\nu,1\n"),
-                (("--columns", "a,"), "columns named ''", "user_id,a\nu,1\n"),
-                (("--columns", ""), "columns named ''", "user_id,a\nu,1\n"),
-                (("--columns", "plan"), "--columns is for CSV", users),
-                (("--columns", ""), "--columns is for CSV", users),
-                ((), "with commas between", "user_id;plan\nu;v\n"),
-                ((), "quote", 'user_id,"a\nu,1\n'), ((), "jq -c '.[]'", "\n [{}]\n"),
-                ((), "UTF-16", WIDE.encode("utf-16"), users.encode("utf-16-le")),
-                ((), "NUL", b"u\0s\0e\0"), ((), "UTF-8", b"user_id,\xe9\nu,1\n"),
-                ((), "gzip -dc", gzip.compress(WIDE.encode())),
-                ((), "longer than 1000000", 'user_id,"' + "a" * 1000001 + '"\nu,v\n'),
-                (("--timeout", "-1"), "timeout", WIDE)):
-            for content in contents:
-                self.write("kept", "rejects")
-                ran = self.backfill(stub, content, *argv)
-                self.assertEqual(ran.out, "")
-                self.assertSaid(ran, 2, text)
-                self.assertTrue(content == WIDE or self.path("in") in ran.err, ran)
-                self.assertEqual(self.read(), b"kept")
-        for argv in ((self.folder,), (self.write(WIDE), "--rejects", self.folder)):
-            self.assertSaid(self.send(stub, "--from", *argv), 2, self.folder)
-        self.assertEqual(stub.take_all(), [])
+    @cases(("0 columns named 'user_id'", "id,plan\nu,v\n"),
+           ("0 columns named 'user_id'", "user_id\tb\n"),
+           ("0 columns named 'user_id'", '""\n'), ("no column beside", "user_id\nu\n"),
+           ("2 columns named 'user_id'", "user_id,user_id,a\nu,1,2\n"),
+           ("2 columns named 'a'", "user_id,a,a \nu,1,2\n"),
+           ("columns named ''", ",user_id,a\n0,u,1\n"),
+           ("columns named ''", "user_id,a,\nu,1,\n"),
+           ("no column beside", "user_id,vwo_push_error\nu,x\n"),
+           ("beside user_id, key and", "user_id,key,value,date\nu,plan,pro,x\n"),
+           ("0 columns named 'b'", "user_id,a\nu,1\n", "--columns", "b"),
+           ("columns named ''", "user_id,a\nu,1\n", "--columns", "a,"),
+           ("columns named ''", "user_id,a\nu,1\n", "--columns", ""),
+           ("--columns is for CSV", lines(USERS), "--columns", "plan"),
+           ("--columns is for CSV", lines(USERS), "--columns", ""),
+           ("with commas between", "user_id;plan\nu;v\n"), ("NUL", b"u\0s\0e\0"),
+           ("quote", 'user_id,"a\nu,1\n'), ("jq -c '.[]'", "\n [{}]\n"),
+           ("UTF-16", WIDE.encode("utf-16")), ("UTF-16", lines(USERS).encode("utf-16-le")),
+           ("UTF-8", b"user_id,\xe9\nu,1\n"), ("gzip -dc", gzip.compress(WIDE.encode())),
+           ("longer than 1000000", 'user_id,"' + "a" * 1000001 + '"\nu,v\n'),
+           ("timeout", WIDE, "--timeout", "-1"))
+    def test_a_file_that_cannot_be_used_is_refused_before_anything_is_sent(
+            self, text, content, *argv):
+        stub = self.stub()
+        self.write("kept", "rejects")
+        ran = self.backfill(stub, content, *argv)
+        self.assertEqual(ran.out, "")
+        self.assertSaid(ran, 2, text)
+        self.assertTrue(content == WIDE or self.path("in") in ran.err, ran)
+        self.assertEqual((self.read(), stub.take_all()), (b"kept", []))
 
     @cases((b'u,"never closed\nv,2\n', "unexpected end of data"),
            (b'u,"a"b\nv,2\n', "expected quotes"), (b"u,a\0\nv,2\n", "NUL"),
@@ -4709,21 +4703,18 @@ class FilesTest(CommandCase):
         self.assertEqual(stub.take_all(), [])
         return rejects
 
-    def test_a_bad_row_is_rejected_again_and_never_shifted(self):
-        cells, text = "a row must have 3 cells, not ", "custom_dimension_value must "
-        for header, row, *whys in (
-                ("a,b", "u", cells + "1"), ("a,b", "u,x", cells + "2"),
-                ("a,b", 'u,x,"y\rz",c', cells + "4"), ("a,b", 'u,"x\ry"', cells + "2"),
-                ("a,b", 'u,"\n","x,""y",c', cells + "4"),
-                ("a,b", "u,,", "custom_dimension_map must not be empty"),
-                ("a,b", ",x,y", "user_id must not be empty"),
-                ("a,b", "u,x," + "v" * 300,
-                 "column b: %shave at most 255 characters, not 300" % text),
-                ("key,value", "u,plan,\nu,,v\nu,vwo_fs_environment,v\nu,k",
-                 "key plan: %snot be empty" % text,
-                 "custom_dimension_key must not be empty",
-                 "custom_dimension_key must not be vwo_fs_environment", cells + "2")):
-            self.assertRejectedForGood("user_id,%s\n%s" % (header, row), *whys)
+    @cases(("u", CELLS + "1"), ("u,x", CELLS + "2"), ('u,"x\ry"', CELLS + "2"),
+           ('u,x,"y\rz",c', CELLS + "4"), ('u,"\n","x,""y",c', CELLS + "4"),
+           ("u,,", "_map must not be empty"), (",x,y", "user_id must not be empty"),
+           ("u,x," + "v" * 300, "column b: custom_dimension_value must have at most 255"))
+    def test_a_bad_row_is_rejected_again_and_never_shifted(self, row, why):
+        self.assertRejectedForGood("user_id,a,b\n" + row, why)
+
+    def test_a_bad_row_of_keys_and_values_is_rejected_again(self):
+        self.assertRejectedForGood(
+            "user_id,key,value\nu,plan,\nu,,v\nu,vwo_fs_environment,v\nu,k",
+            "key plan: custom_dimension_value must not be empty", "_key must not be empty",
+            "custom_dimension_key must not be vwo_fs_environment", self.CELLS + "2")
 
     def test_a_bad_line_of_json_is_rejected_again(self):
         no, row = "must be a JSON object", 'must be {"user_id": "...", "dimensions": {...}}'
