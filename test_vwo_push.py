@@ -3174,10 +3174,9 @@ class EdgeCase(Case):
         died, self.lines = [], []
         self.put("excepthook", died.append, threading)
         self.addCleanup(self.assertEqual, died, [])
-        logger, handler = logging.getLogger("vwo_push"), logging.Handler()
+        handler = logging.Handler()
         handler.emit = lambda record: self.lines.append(record.getMessage())
-        logger.addHandler(handler)
-        self.addCleanup(logger.removeHandler, handler)
+        self.put("handlers", [handler], logging.getLogger("vwo_push"))
         self.file = self.written(CERTIFICATE)
         self.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server_context.load_cert_chain(self.file)
@@ -3426,13 +3425,6 @@ class DeadlineTest(EdgeCase):
                 self.assertIn(results.get(timeout=TIMEOUT).error, ["timeout"] + [
                     "response"] * (name == "flood of 100"))  # 3.14 counts those
 
-    def test_a_push_is_delivered_while_the_body_of_its_answer_drips(self):
-        drips = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx",
-                          then=Peer.wait)
-        outcome, client = self.outcome(self.raw(drips), timeout=1e300)
-        self.assertEqual(outcome, (True, 200, None, 1))
-        client.close(0)
-
     def test_an_endless_body_costs_its_connection_only(self):
         chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         long = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"
@@ -3457,6 +3449,8 @@ class DeadlineTest(EdgeCase):
                 self.deliver(client)
                 self.assertStats(client, delivered=2, requests=2, retries=0)
                 self.assertEqual(server.connections, 2)
+        drips = self.raw(answering(long + b"x", then=Peer.wait))  # nor any time to a push
+        self.assertEqual(self.outcome(drips, timeout=1e300)[0], (True, 200, None, 1))
 
     def test_a_name_look_up_without_an_end_holds_up_nobody(self):
         self.put("JOIN_SECONDS", 0.01)
@@ -3834,6 +3828,7 @@ class TlsTest(EdgeCase):
 
 
 class ProxyTest(EdgeCase):
+    NOWHERE = "http://127.0.0.1:9"
     LOGIN = b"Proxy-Authorization: Basic " + base64.b64encode(b"me:p@ss")
 
     def tunnel(self, peer):
@@ -3844,12 +3839,11 @@ class ProxyTest(EdgeCase):
             peer.server.socks.append(peer.sock)
             always(OK)(peer)
 
-    def through(self, *scripts, login="", **options):
+    def through(self, *scripts, login="", base_url="https://x.test", **options):
         """A proxy for https, and the outcome of one push through it."""
         proxy = self.raw(*scripts)
         self.environ(https_proxy="http://%s127.0.0.1:%d" % (login, proxy.port))
-        options.setdefault("base_url", "https://x.test")
-        return (proxy,) + self.outcome(None, **options)
+        return (proxy,) + self.outcome(None, base_url=base_url, **options)
 
     def test_https_goes_through_a_tunnel_of_the_proxy(self):
         url = "https://127.0.0.1:8443"
@@ -3900,19 +3894,17 @@ class ProxyTest(EdgeCase):
 
     def way(self, stub, host="api.example.test", **variables):
         """"proxy" or "direct": which way a push to *host* goes."""
-        names = "http_proxy HTTP_PROXY HTTPS_PROXY all_proxy no_proxy NO_PROXY"
-        proxy = self.raw()
+        proxy, url = self.raw(), "http://%s:%d" % (host, stub.server_address[1])
         # Not getproxies: it crashes forked children on macOS.
         self.put("getproxies", None, urllib.request)
-        for name in (names + " REQUEST_METHOD").split():
-            text = variables.get(name)
-            self.environ(**{name: proxy.url if text == "here" else text})
-        self.deliver(self.client(base_url="http://%s:%d" % (host, stub.server_address[1])))
+        with mock.patch.dict(os.environ, {name: proxy.url if text == "here" else text
+                                          for name, text in variables.items()}):
+            self.deliver(self.client(base_url=url))
         self.assertEqual(proxy.requests.qsize() + len(stub.take_all()), 1)
         return "proxy" if proxy.requests.qsize() else "direct"
 
-    def test_the_environment_says_which_way_a_push_goes(self):
-        stub, wrong = self.stub(), "http://127.0.0.1:9"
+    def test_hosts_that_need_no_proxy_are_reached_without_it(self):
+        stub = self.stub()
         port = stub.server_address[1]
         self.names_lead_to()
         for way, host, *texts in (
@@ -3929,26 +3921,24 @@ class ProxyTest(EdgeCase):
                  "127.0.0.0/x", "::/0", "7.0.0.1", "27.0.0.0/8"),
                 ("direct", "[::1]", "::1", "::1/128", "::/0"),
                 ("proxy", "[::1]", "fe80::/10", "0.0.0.0/0", "::2/128", "::1/129")):
-            for text in texts:
-                with self.subTest((host, text)):
-                    self.assertEqual(self.way(stub, host, HTTP_PROXY="here",
-                                              NO_PROXY=text), way)
-        for variables, way, *where in (
-                (dict(http_proxy="here", HTTP_PROXY=wrong), "proxy", POSIX),
-                (dict(http_proxy="", HTTP_PROXY=wrong), "direct", POSIX),
-                (dict(HTTPS_PROXY=wrong, all_proxy=wrong), "direct"),
-                (dict(http_proxy="", all_proxy=wrong), "direct"),
-                (dict(HTTP_PROXY=wrong, REQUEST_METHOD="GET"), "direct"),
-                (dict(http_proxy="here", REQUEST_METHOD="GET"), "proxy", POSIX),
-                # Windows cannot tell that name from the one that a request may set.
-                (dict(http_proxy=wrong, REQUEST_METHOD="GET"), "direct", not POSIX),
-                (dict(HTTP_PROXY="here", NO_PROXY="*", no_proxy="other.test"), "proxy",
-                 POSIX),
-                (dict(HTTP_PROXY="here", NO_PROXY="other", no_proxy="*"), "direct",
-                 POSIX)):
-            with self.subTest(variables):
-                if all(where):  # Windows does not know two names that differ in case
-                    self.assertEqual(self.way(stub, **variables), way)
+            self.assertEqual(
+                {text: self.way(stub, host, HTTP_PROXY="here", NO_PROXY=text)
+                 for text in texts}, dict.fromkeys(texts, way), host)
+
+    @cases((dict(http_proxy="here", HTTP_PROXY=NOWHERE), "proxy", POSIX),
+           (dict(http_proxy="", HTTP_PROXY=NOWHERE), "direct", POSIX),
+           (dict(HTTPS_PROXY=NOWHERE, all_proxy=NOWHERE), "direct"),
+           (dict(http_proxy="", all_proxy=NOWHERE), "direct"),
+           (dict(HTTP_PROXY=NOWHERE, REQUEST_METHOD="GET"), "direct"),
+           (dict(http_proxy="here", REQUEST_METHOD="GET"), "proxy", POSIX),
+           # Windows cannot tell that name from the one that a request may set.
+           (dict(http_proxy=NOWHERE, REQUEST_METHOD="GET"), "direct", not POSIX),
+           (dict(HTTP_PROXY="here", NO_PROXY="*", no_proxy="other"), "proxy", POSIX),
+           (dict(HTTP_PROXY="here", NO_PROXY="other", no_proxy="*"), "direct", POSIX))
+    def test_the_environment_says_which_way_a_push_goes(self, variables, way, *where):
+        self.names_lead_to()
+        if all(where):  # Windows does not know two names that differ in case
+            self.assertEqual(self.way(self.stub(), **variables), way)
 
     @cases(("socks5://me:hunter2@127.0.0.1:9", "http://"), ("//me:hunter2@:1", "host"),
            ("https://me:hunter2@127.0.0.1:9", "http://"), ("http://me:hunter2@", "host"),
@@ -4083,22 +4073,17 @@ class WhyTest(EdgeCase):
 
     SDK_KEY, PUSH = "s3ntinelA", ("s3ntinelKey", "s3ntinelValue", "s3ntinelUser")
 
-    def words(self, number):
-        """What the system says of an error. Windows says it in the user's language."""
-        if POSIX:
-            return os.strerror(number)
-        refuses, resets = self.nobody(), self.raw(after_request(Peer.reset)).url
+    def said(self, url):
+        """What the system says when *url* fails; on Windows in the user's language."""
         with self.assertRaises(ConnectionError) as caught, socket.socket() as sock:
-            url = refuses if number == errno.ECONNREFUSED else resets
             sock.settimeout(TIMEOUT)
             sock.connect(("127.0.0.1", int(url.rpartition(":")[2])))
             sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
             sock.recv(1)
-        return caught.exception.strerror
+        return "[Errno %d] %s" % (caught.exception.errno, caught.exception.strerror)
 
     def ways(self):
         """(url, error, status, detail, environment) of each way to fail."""
-        said = lambda number: "[Errno %d] %s" % (number, self.words(number))
         says = lambda data: self.raw(answering(data)).url
         secured = lambda url: url.replace("http:", "https:")
         blurts = lambda data: secured(self.raw(
@@ -4110,19 +4095,19 @@ class WhyTest(EdgeCase):
         trust = dict(SSL_CERT_FILE=self.file)
         old = dict(SSL_CERT_FILE=self.written(EXPIRED))
         secure, x, refused = self.secure().url, "https://x.test", self.nobody()
+        resets = self.raw(after_request(Peer.reset)).url
         mute, hangs_up = self.raw(Peer.wait).url, self.raw(Peer.read).url
         drips = self.raw(lambda peer: peer.drip(b"\x16\x03\x03\x40\x00\x02")).url
         alert, closed = b"\x15\x03\x01\x00\x02\x02\x46", (
             "the server closed the connection without an answer")
         for url, error, detail, *env in (
-                (refused, "connection", said(errno.ECONNREFUSED)),
+                (refused, "connection", self.said(refused)),
+                (resets, "connection", self.said(resets)),
                 ("http://nowhere", "connection", "[Errno %d] %s" % NO_SUCH_NAME),
-                (self.raw(after_request(Peer.reset)).url, "connection",
-                 said(errno.ECONNRESET)),
                 (hangs_up, "connection", closed),
                 (says(OK[:20]), "response", "the answer ended within its head"),
                 (says(b"SSH-2.0-OpenSSH\r\n"), "response", "the answer is not HTTP"),
-                (secure.replace("https", "http"), "connection", said(errno.ECONNRESET)),
+                (secure.replace("https", "http"), "connection", self.said(resets)),
                 (says(alert), "response",
                  "the answer is not HTTP but TLS: base_url must be https://"),
                 (mute, "timeout", "no answer within 0.2 s"),
@@ -4135,7 +4120,7 @@ class WhyTest(EdgeCase):
                 (secure, "tls", "self-signed certificate", old),
                 (secure.replace("127.0.0.1", "wrong.test"), "tls", "Hostname mismatch, "
                  "certificate is not valid for 'wrong.test'.", trust),
-                (x, "proxy", said(errno.ECONNREFUSED), through(refused)),
+                (x, "proxy", self.said(refused), through(refused)),
                 (x, "proxy", closed, through(hangs_up)),
                 (x, "timeout", "no answer from the proxy within 0.2 s", through(mute))):
             yield url, error, None, detail, dict(*env)
@@ -4362,16 +4347,15 @@ class CommandTest(CommandCase):
                 self.assertIn(text, ran.out)
             self.assertEqual(ran.out.count('"delivered": 1'), 4)
 
-    def test_a_push_prints_true_and_arrives_where_the_options_say(self):
-        for argv, path in (
-                ((), "/server-side/push"), (("--event-arch",), "/events/t"),
-                (("--fme", "--collection-prefix", "eu01"), "/eu01/events/t")):
-            stub = self.stub()
-            self.assertEqual(self.send(stub, *argv, *PUSH), (0, "true\n", ""))
-            received = stub.take()
-            self.assertEqual(received.path, path)
-            self.assertEqual(read_back(received), triples({"u-1": {"plan": "pro"}}))
-            self.assertEqual(self.send(stub, "--quiet", *PUSH), (0, "", ""))
+    @cases(["/server-side/push"], ["/events/t", "--event-arch"],
+           ["/eu01/events/t", "--fme", "--collection-prefix", "eu01"])
+    def test_a_push_prints_true_and_arrives_where_the_options_say(self, path, *argv):
+        stub = self.stub()
+        self.assertEqual(self.send(stub, *argv, *PUSH), (0, "true\n", ""))
+        received = stub.take()
+        self.assertEqual(received.path, path)
+        self.assertEqual(read_back(received), triples({"u-1": {"plan": "pro"}}))
+        self.assertEqual(self.send(stub, "--quiet", *PUSH), (0, "", ""))
 
     @cases((400, PUSH, "pushes not delivered: http, HTTP status 400"), (
         200, ("k" * 256, "v", "u"), "custom_dimension_key must have at most 255 char"))
@@ -4815,14 +4799,6 @@ class BackfillTest(CommandCase):
         self.assertIn(why, match.group(1))
         return (read, delivered, rejected), int(match.group(2))
 
-    def end(self, child, number):
-        """Send a signal to what waits for input. One that comes in the last moment before
-        a read begins does not end that read, in any Python program: the next one does."""
-        while child.poll() is None:
-            child.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(1)
-
     @cases([""], ["def start(self): raise RuntimeError('no new thread')\n"
                   "vwo_push.threading.Thread.start = start\n"])
     def test_a_wait_for_room_drops_nothing_reads_no_more_and_needs_no_thread(self, prelude):
@@ -4900,23 +4876,28 @@ class BackfillTest(CommandCase):
             self.assertIs(signal.getsignal(signal.SIGINT), before)
 
     @POSIX_ONLY
-    def test_a_signal_ends_the_wait_for_input_and_drops_what_it_cut(self):
+    @cases((signal.SIGINT, rows([1, 2, 3]) + 'u-4,"', 3, 0), (signal.SIGINT, "\n", 0, 7),
+           (signal.SIGTERM, lines(numbered([1, 2, 3])) + "{", 3, 0),
+           (signal.SIGTERM, 'user_id,"n', 0, 7))
+    def test_a_signal_ends_the_wait_for_input_and_drops_what_it_cut(
+            self, number, content, read, skip):
         import fcntl
         import termios
-        for number, content, read, skip in (
-                (signal.SIGINT, rows([1, 2, 3]) + 'u-4,"', 3, 0),
-                (signal.SIGTERM, lines(numbered([1, 2, 3])) + "{", 3, 0),
-                (signal.SIGINT, "\n", 0, 7), (signal.SIGTERM, 'user_id,"n', 0, 7)):
-            stub, seen = self.stub(), 0
-            child = self.spawn(stub, "--from", "-", "--skip", str(skip))
-            child.stdin.write(content.encode())
-            child.stdin.flush()
-            while seen < read:
-                seen += len(read_back(stub.take()))
-            until(lambda: fcntl.ioctl(child.stdin, termios.FIONREAD, b"none") == bytes(4))
-            self.end(child, number)
-            self.assertEqual(self.ended(self.finish(child), 128 + number),
-                             ((read, read, 0), read or skip))
+        stub, seen = self.stub(), 0
+        child = self.spawn(stub, "--from", "-", "--skip", str(skip))
+        child.stdin.write(content.encode())
+        child.stdin.flush()
+        while seen < read:
+            seen += len(read_back(stub.take()))
+        until(lambda: fcntl.ioctl(child.stdin, termios.FIONREAD, b"none") == bytes(4))
+        # One that comes in the last moment before a read begins does not end that read, in
+        # any Python program: the next one does.
+        while child.poll() is None:
+            child.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(1)
+        self.assertEqual(self.ended(self.finish(child), 128 + number),
+                         ((read, read, 0), read or skip))
 
     @POSIX_ONLY
     def test_what_a_signal_finds_in_flight_has_ten_seconds_or_until_the_next_one(self):
@@ -4957,19 +4938,19 @@ class BackfillTest(CommandCase):
         stub = self.stub(*[400] * 9, 200, *[400] * 9, 503, 200)
         self.assertSummary(self.backfill(stub, rows(range(40))), 1, 40, 22, 18, 0)
 
-    def test_thirty_seconds_without_a_success_end_the_run(self):
+    @cases((3, 0.3, 1000, [200, 503]), (1, 60.0, 3, [200, 503]),
+           (0, 0.5, 24, [503, 200] * 24))  # this takes 1.2 s in all
+    def test_thirty_seconds_without_a_success_end_the_run(
+            self, status, seconds, number, answers):
         self.put("MAX_BACKFILL_PENDING", 1)
         self.put("BACKOFF_SECONDS", 0.1)
-        for seconds, number, answers, status in (
-                (0.3, 1000, [200, 503], 3), (60.0, 3, [200, 503], 1),
-                (0.5, 24, [503, 200] * 24, 0)):  # 1.2 s in all
-            self.put("DEAD_SECONDS", seconds)
-            ran = self.backfill(self.stub(*answers), rows(range(number)))
-            self.assertEqual(ran.status, status, ran)
-            self.assertEqual("nothing gets through" in ran.err, status == 3)
-            read, delivered, rejected, _ = map(int, re.findall(r"\d+", ran.out))
-            self.assertEqual((read < 1000, rejected), (True, read - delivered))
-            self.assertEqual(self.read().count(b"\nu-"), rejected)
+        self.put("DEAD_SECONDS", seconds)
+        ran = self.backfill(self.stub(*answers), rows(range(number)))
+        self.assertEqual(ran.status, status, ran)
+        self.assertEqual("nothing gets through" in ran.err, status == 3)
+        read, delivered, rejected, _ = map(int, re.findall(r"\d+", ran.out))
+        self.assertEqual((read < 1000, rejected), (True, read - delivered))
+        self.assertEqual(self.read().count(b"\nu-"), rejected)
 
     def test_what_a_moody_server_took_and_the_rejects_are_all_rows(self):
         self.put("MAX_BACKFILL_PENDING", 7)
