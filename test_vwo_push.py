@@ -275,7 +275,12 @@ def cases(*rows):
 
 
 class Case(unittest.TestCase):
-    """The vocabulary of the tests below."""
+    """The vocabulary of the tests below. No thread ends with an exception."""
+
+    def setUp(self):
+        crashes = []
+        self.addCleanup(self.assertEqual, crashes, [])
+        self.put("excepthook", lambda args: crashes.append(repr(args.exc_value)), threading)
 
     def stub(self, *answers, shut=False):
         """A stub with these answers, none of which it gives while its gate is *shut*."""
@@ -352,9 +357,7 @@ class Quiet(Case):
 
     def setUp(self):
         super().setUp()
-        logger, handler = logging.getLogger("vwo_push"), logging.NullHandler()
-        logger.addHandler(handler)
-        self.addCleanup(logger.removeHandler, handler)
+        self.put("handlers", [logging.NullHandler()], logging.getLogger("vwo_push"))
 
     @contextlib.contextmanager
     def held(self, stub, client, flushed=True):
@@ -1595,7 +1598,7 @@ class Gate(threading.Event):
 
 
 class Life(Quiet):
-    """All threads end, none with an exception; subprocesses can run side by side."""
+    """All threads end; subprocesses can run side by side."""
 
     # Begins every script; ends[0]() is called after the module's own exit handler.
     PRELUDE = """
@@ -1625,10 +1628,6 @@ def no_threads():
 
     def setUp(self):
         super().setUp()
-        crashes = []
-        self.addCleanup(self.assertEqual, crashes, [])
-        self.put("excepthook", lambda args: crashes.append(repr(args.exc_value)),
-                 threading)
         self.addCleanup(until, gone)
 
     def held(self, **options):
@@ -3002,6 +3001,7 @@ class CopiesTest(Life):
 
 # -- The network, as badly as it can behave --------------------------------------------
 
+
 def answer(status, body=b"", more=b""):
     """The bytes of an answer; *more* are header lines."""
     return b"HTTP/1.1 %d X\r\n%sContent-Length: %d\r\n\r\n%s" % (
@@ -3010,6 +3010,7 @@ def answer(status, body=b"", more=b""):
 
 OK, NO = answer(200, b"ok"), answer(503)
 NO_SUCH_NAME = socket.EAI_NONAME, "Name or service not known"
+Ran = collections.namedtuple("Ran", "status out err")
 
 # As CERTIFICATE, of the same key, and valid on the first day of 2020 only.
 EXPIRED = """\
@@ -3171,10 +3172,7 @@ class EdgeCase(Case):
         self.addCleanup(getattr(time, "tzset", int))  # when TZ is what it was
         self.use(mock.patch.dict(os.environ))
         self.put("BACKOFF_SECONDS", 0.0)
-        died, self.lines = [], []
-        self.put("excepthook", died.append, threading)
-        self.addCleanup(self.assertEqual, died, [])
-        handler = logging.Handler()
+        self.lines, handler = [], logging.Handler()
         handler.emit = lambda record: self.lines.append(record.getMessage())
         self.put("handlers", [handler], logging.getLogger("vwo_push"))
         self.file = self.written(CERTIFICATE)
@@ -3265,6 +3263,13 @@ class EdgeCase(Case):
                     return listener
         self.skipTest("this system does not let a full backlog wait")
 
+    def main(self, *argv):
+        """Run the command line in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = vwo_push.main(list(argv))
+        return Ran(status, out.getvalue(), err.getvalue())
+
     def hear(self):
         """An event: a worker has received something from a plain socket."""
         heard = threading.Event()
@@ -3326,9 +3331,8 @@ class RetryAfterTest(EdgeCase):
 
     def asking(self, header, status=503):
         """A server that asks for quiet once."""
-        more = "" if header is None else "Retry-After: %s\r\n" % header
-        asking = answering(answer(status, more=more.encode("latin-1")))
-        return self.raw(asking, always(OK))
+        more = ("Retry-After: %s\r\n" % header).encode("latin-1")
+        return self.raw(answering(answer(status, more=more)), always(OK))
 
     def test_retry_after_is_read_as_seconds_or_a_date_from_0_to_30(self):
         self.environ(TZ="Asia/Tokyo")  # an obsolete date is not in local time
@@ -3357,7 +3361,7 @@ class RetryAfterTest(EdgeCase):
                 self.assertGreaterEqual(seconds, least)
                 self.assertLess(seconds, least + 25)  # 0.5 s more, for a slow machine
         second[0] = 999.0
-        for header in (None, "", "0", "-5", "nan", "inf", "1e3", "soon", ".", "2, soon",
+        for header in ("", "0", "-5", "nan", "inf", "1e3", "soon", ".", "2, soon",
                        "\u00b2", date(-20), "Mon, 99 Foo 2020 99:99:99 GMT",
                        "Wed, 21 Oct 2015", "Fri, 31 Dec 99999 23:59:59 GMT",
                        "Thu, 01 Jan 1970 00:00:00 -0000"):  # nor this
@@ -3415,11 +3419,10 @@ class DeadlineTest(EdgeCase):
                 ("flood of 100", after_request(Peer.flood, early.replace(b"3", b"0"))),
                 ("header", answering(ok + b"A: ", then=lambda peer: peer.drip(b"a"))),
                 ("headers", answering(ok, then=lambda peer: peer.drip(b"A: b\r\n")))):
-            running.append((name, self.reporting(
-                self.raw(script), timeout=0.3, max_attempts=1)))
-        for _, (client, _) in running:
+            client, results = self.reporting(self.raw(script), timeout=0.3, max_attempts=1)
             client.push("plan", "premium", "u-42")
-        for name, (client, results) in running:
+            running.append((name, client, results))
+        for name, client, results in running:
             with self.subTest(name):
                 self.assertFalse(client.flush(TIMEOUT))
                 self.assertIn(results.get(timeout=TIMEOUT).error, ["timeout"] + [
@@ -3489,54 +3492,46 @@ class KeepAliveTest(EdgeCase):
             type(each).__module__ in ("http.client", "io", "_io", "vwo_push")
             or isinstance(each, BaseException))}, set())
 
-    def test_answers_of_all_shapes_are_understood_and_end_where_they_end(self):
+    HTTP, EMPTY, EARLY = b"HTTP/1.1 200 OK", b"HTTP/1.1 204 X", b"HTTP/1.1 103\r\n\r\n"
+    CHUNKED, LENGTH = b"\r\nTransfer-Encoding: chunked", b"\r\nContent-Length: %d"
+    TWO, CHUNKS = LENGTH % 2, b"2;x=y\r\nok\r\n0\r\nA: b\r\n\r\n"
+    KEPT, ONCE, LATE = 1, 3, 0  # how many connections three pushes take
+
+    @cases((KEPT, EMPTY, b""), (KEPT, EMPTY + LENGTH % 0, b""),
+           (KEPT, HTTP[:-3] + LENGTH % 0, b""), (KEPT, HTTP + CHUNKED, CHUNKS),
+           (KEPT, HTTP + LENGTH % 2 ** 16, bytes(2 ** 16)),
+           (KEPT, EARLY * 2 + HTTP + TWO, b"ok"),
+           (KEPT, b"HTTP/1.1 100 Continue\r\n\r\n" + HTTP + TWO, b"ok"),
+           (KEPT, b"HTTP/1.1 200 OK\nContent-Length: 2", b"ok"),
+           (ONCE, HTTP + LENGTH % 65537, bytes(65537)),
+           (ONCE, HTTP + TWO + b"\r\nConnection: close", b"ok"),
+           (ONCE, b"HTTP/1.0 200 OK" + TWO, b"ok"), (LATE, HTTP + LENGTH % -1, b"ok"),
+           (LATE, EMPTY + CHUNKED, b""), (LATE, EMPTY + CHUNKED, CHUNKS),
+           (LATE, EMPTY + LENGTH % 5, b""), (LATE, EMPTY + LENGTH % 5, b"hello"),
+           (LATE, HTTP + CHUNKED + LENGTH % 3, CHUNKS), (LATE, HTTP + TWO * 2, b"ok"),
+           (LATE, HTTP + TWO + LENGTH % 3, b"ok!"), (LATE, HTTP + TWO + b", 2", b"ok"),
+           (LATE, HTTP + LENGTH % 1 + b"_0", b"ok"),
+           (LATE, HTTP + CHUNKED.replace(b"ch", b"gzip, ch"), b"ok"),
+           (LATE, HTTP + CHUNKED.replace(b"ked", b"") + TWO, b"ok"))
+    def test_answers_of_all_shapes_are_read_to_where_they_end(self, how, head, body):
         """Where the head says something odd about the body, nothing waits for that, and
         its connection is not used again; the body comes late there, or never."""
-        http, empty = b"HTTP/1.1 200 OK", b"HTTP/1.1 204 No Content"
-        chunked, length = b"\r\nTransfer-Encoding: chunked", b"\r\nContent-Length: %d"
-        chunks, early = b"2;x=y\r\nok\r\n0\r\nA: b\r\n\r\n", b"HTTP/1.1 103\r\n\r\n"
-        kept, once, late = 1, 3, 0  # how many connections three pushes take
-        for how, head, body in (
-                (kept, empty, b""), (kept, empty + length % 0, b""),
-                (kept, http[:-3] + length % 0, b""), (kept, http + chunked, chunks),
-                (kept, http + length % 2 ** 16, bytes(2 ** 16)),
-                (kept, early * 2 + http + length % 2, b"ok"),
-                (kept, b"HTTP/1.1 100 Continue\r\n\r\n" + http + length % 2, b"ok"),
-                (kept, b"HTTP/1.1 200 OK\nContent-Length: 2", b"ok"),
-                (once, http + length % 65537, bytes(65537)),
-                (once, http + length % 2 + b"\r\nConnection: close", b"ok"),
-                (once, b"HTTP/1.0 200 OK" + length % 2, b"ok"),
-                (late, empty + chunked, b""), (late, empty + chunked, chunks),
-                (late, empty + length % 5, b""), (late, empty + length % 5, b"hello"),
-                (late, http + chunked + length % 3, chunks),
-                (late, http + length % 2 + length % 3, b"ok!"),
-                (late, http + length % 2 * 2, b"ok"), (late, http + length % -1, b"ok"),
-                (late, http + length % 2 + b", 2", b"ok"),
-                (late, http + length % 1 + b"_0", b"ok"),
-                (late, http + chunked.replace(b"ch", b"gzip, ch"), b"ok"),
-                (late, http + chunked.replace(b"ked", b"") + length % 2, b"ok")):
-            def script(peer):
-                rest = b""
-                while peer.read():
-                    peer.send(rest + head + b"\r\n\r\n" + (body if how else b""))
-                    rest = b"" if how else body
-            with self.subTest(head):
-                server, client = self.served(script, timeout=TIMEOUT)
-                self.deliver(client, 3, within=2)
-                self.assertStats(client, delivered=3, requests=3, retries=0)
-                self.assertEqual((server.connections, server.requests.qsize()),
-                                 (how or once, 3))
+        def script(peer):
+            rest = b""
+            while peer.read():
+                peer.send(rest + head + b"\r\n\r\n" + (body if how else b""))
+                rest = b"" if how else body
+        server, client = self.served(script, timeout=TIMEOUT)
+        self.deliver(client, 3, within=2)
+        self.assertStats(client, delivered=3, requests=3, retries=0)
+        self.assertEqual((server.connections, server.requests.qsize()), (how or 3, 3))
 
-    def test_half_an_answer_is_no_answer(self):
-        whole = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-        early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-        for tls, part in itertools.product((None, self.server_context), (
-                *[whole[:end] for end in (8, 12, 15, 16, 17, 25, 34, 35, 36, 37)],
-                early[:-2], early, early + whole[:17], b"HTTP/1.1 200 OK\n",
-                b"HTTP/1.0 200 OK\r\n")):
-            with self.subTest(part):
-                server = self.raw(answering(part), always(OK), tls=tls)
-                self.assertEqual(self.outcome(server)[0], (True, 200, None, 2))
+    @cases(*itertools.product((False, True), (
+        *[answer(200)[:end] for end in (8, 12, 14, 15, 16, 24, 33, 34, 35, 36)], EARLY,
+        EARLY[:-2], EARLY + OK[:16], b"HTTP/1.1 200 OK\n", b"HTTP/1.0 200 OK\r\n")))
+    def test_half_an_answer_is_no_answer(self, tls, part):
+        server = self.raw(answering(part), always(OK), tls=tls and self.server_context)
+        self.assertEqual(self.outcome(server)[0], (True, 200, None, 2))
 
     def test_an_answer_is_read_to_its_end_before_the_next_request(self):
         """Or the rest of it is taken for the next answer. Failures that are final leave
@@ -3975,12 +3970,11 @@ class TransportTest(EdgeCase):
                 (None, "transport", 1, "the transport returned NoneType, not an int"),
                 ("200", "transport", 1, "the transport returned str, not an int"),
                 *map(raising, (OSError(), SystemExit(), KeyError("x")))):
-            results = []
-            client = self.client(on_result=results.append, transport=(
+            client, results = self.reporting(None, transport=(
                 transport if callable(transport) else lambda *_: transport))
             client.push("plan", "premium", "u-42")
             self.assertEqual(client.flush(TIMEOUT), error is None)
-            self.assertEqual(results[0][2:], (
+            self.assertEqual(results.get(timeout=TIMEOUT)[2:], (
                 error is None, transport if type(transport) is int else None, error,
                 attempts, detail))
             self.assertEqual(self.lines, [] if error is None else [
@@ -4018,14 +4012,12 @@ class ClockTest(EdgeCase):
                 client, results = self.reporting(
                     self.raw(Peer.wait), timeout=0.2, max_attempts=1)
             with self.frozen(now):
-                client.push("plan", "premium", "u-42")
-                returned = queue.Queue()
-                started(lambda: returned.put(client.flush(0.1)))
-                self.assertIs(returned.get(timeout=3), False)
-                self.assertEqual(results.get(timeout=3).error, "timeout")
-                client.push("plan", "premium", "u-42")
-                started(lambda: returned.put(client.close(0.1)))
-                self.assertIs(returned.get(timeout=3), False)
+                for wait, error in (client.flush, "timeout"), (client.close, "closed"):
+                    returned = queue.Queue()
+                    client.push("plan", "premium", "u-42")
+                    started(lambda: returned.put(wait(0.1)))
+                    self.assertIs(returned.get(timeout=3), False)
+                    self.assertEqual(results.get(timeout=3).error, error)
 
     def test_an_answer_that_is_there_is_read_before_the_clock(self):
         """After a freeze, for one: here 100 seconds pass while the answer comes."""
@@ -4134,7 +4126,6 @@ class WhyTest(EdgeCase):
     def test_each_way_to_fail_says_why_in_the_result_the_log_and_the_command_line(self):
         defaults = vwo_push.Client.__init__.__kwdefaults__  # the command line's, too
         self.names_lead_to()
-        new = vwo_push.Client
         for url, error, status, detail, environment in self.ways():
             del self.lines[:]
             with self.subTest((url, detail)):
@@ -4142,23 +4133,21 @@ class WhyTest(EdgeCase):
                 timeout, most = (0.2, 1) if error == "timeout" else (5.0, 2)
                 self.use(mock.patch.dict(defaults, max_attempts=most))
                 final = "certificate" in detail or 300 < (status or 999) < 500
-                results, out, err = [], io.StringIO(), io.StringIO()
-                with new(ACCOUNT, self.SDK_KEY, base_url=url, timeout=timeout,
-                         on_result=results.append) as client:
+                results = []
+                with vwo_push.Client(ACCOUNT, self.SDK_KEY, base_url=url, timeout=timeout,
+                                     on_result=results.append) as client:
                     client.push(*self.PUSH)
                     self.assertFalse(client.flush(TIMEOUT))
                 self.assertEqual([tuple(result[2:]) for result in results],
                                  [(False, status, error, 1 if final else most, detail)])
                 line = "pushes not delivered: %s, %s (1)" % (error, detail)
                 self.assertEqual(self.lines, [line])
-                with contextlib.redirect_stdout(out), contextlib.redirect_stderr(
-                        err), mock.patch.dict(sys.modules, logging=None):
-                    vwo_push.main(["--account-id", "1", "--sdk-key", self.SDK_KEY,
-                                   "--base-url", url, "--timeout", str(timeout),
-                                   *self.PUSH])
-                self.assertEqual(err.getvalue(), "vwo_push: %s\n" % line)
-                told = [repr(results[0]), line, out.getvalue(), err.getvalue()]
-                self.assertNotRegex(" ".join(told), "s3ntinel|" + uuid_of(self.PUSH[2]))
+                with mock.patch.dict(sys.modules, logging=None):
+                    ran = self.main("--account-id=1", "--sdk-key", self.SDK_KEY, *self.PUSH,
+                                    "--base-url", url, "--timeout", str(timeout))
+                self.assertEqual(ran, (1, "false\n", "vwo_push: %s\n" % line))
+                told = repr(results[0]) + line
+                self.assertNotRegex(told, "s3ntinel|" + uuid_of(self.PUSH[2]))
 
     def test_a_close_or_an_exit_tells_the_last_failure_and_an_exit_is_quiet(self):
         self.put("BACKOFF_SECONDS", 99.0)
@@ -4211,7 +4200,6 @@ class WhyTest(EdgeCase):
 
 # -- The command line ------------------------------------------------------------------
 
-Ran = collections.namedtuple("Ran", "status out err")
 WIDE = "user_id,plan,city\nu-1,free,Bern\nu-2,pro,\nu-3,\"a,\n\"\"b\"\"\",\u00fc +%\n"
 LONG = ("user_id,key,value\nu-1,plan,free\nu-1,city,Bern\nu-2,plan,pro\n"
         "u-3,plan,\"a,\n\"\"b\"\"\"\nu-3,city,\u00fc +%\n")
@@ -4248,7 +4236,7 @@ def rows(numbers):
 
 
 class CommandCase(EdgeCase):
-    """Runs the command line, in this process or in one of its own."""
+    """Runs the command line, also in a process of its own."""
 
     def setUp(self):
         super().setUp()
@@ -4274,12 +4262,6 @@ class CommandCase(EdgeCase):
     def read(self, name="rejects"):
         with open(self.path(name), "rb") as file:
             return file.read()
-
-    def main(self, *argv):
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = vwo_push.main(list(argv))
-        return Ran(status, out.getvalue(), err.getvalue())
 
     def send(self, stub, *argv):
         return self.main("--base-url", stub.url, *CREDENTIALS, *argv)
@@ -4494,18 +4476,15 @@ class CommandTest(CommandCase):
                                              "on device; resume with --skip %d\n" % skip))
 
     @POSIX_ONLY
-    def test_streams_that_were_closed_at_the_start_do_no_harm(self):
+    @cases((">&-", PUSH, (0, "", "")), ("2>&-", PUSH[:2], (2, "", "")),
+           ("<&-", ("--from", "-"), (2, "", "vwo_push: [Errno 9] Bad file descriptor\n")))
+    def test_streams_that_were_closed_at_the_start_do_no_harm(self, closed, argv, expected):
         stub = self.stub()
-        for argv, closed, expected in (
-                (PUSH, ">&-", (0, "", "")), (PUSH[:2], "2>&-", (2, "", "")), (
-                    ("--from", "-"), "<&-",
-                    (2, "", "vwo_push: [Errno 9] Bad file descriptor\n"))):
-            with self.subTest(closed):
-                ran = self.run_alone(None, "--help", prelude="os.fstat(0)", closed=closed)
-                if closed == "<&-" and ran.status == 0:
-                    self.skipTest("qemu opens the program as descriptor 0")
-                self.assertEqual(self.run_alone(stub, *argv, closed=closed), expected)
-        self.assertArrived(stub, {"u-1": {"plan": "pro"}})
+        ran = self.run_alone(None, "--help", prelude="os.fstat(0)", closed=closed)
+        if closed == "<&-" and ran.status == 0:
+            self.skipTest("qemu opens the program as descriptor 0")
+        self.assertEqual(self.run_alone(stub, *argv, closed=closed), expected)
+        self.assertArrived(stub, {"u-1": {"plan": "pro"}} if argv is PUSH else {})
 
 
 class CheckTest(CommandCase):
@@ -4626,8 +4605,7 @@ class FilesTest(CommandCase):
            ("UTF-8", b"user_id,\xe9\nu,1\n"), ("gzip -dc", gzip.compress(WIDE.encode())),
            ("longer than 1000000", 'user_id,"' + "a" * 1000001 + '"\nu,v\n'),
            ("timeout", WIDE, "--timeout", "-1"))
-    def test_a_file_that_cannot_be_used_is_refused_before_anything_is_sent(
-            self, text, content, *argv):
+    def test_a_useless_file_is_refused_before_anything_is_sent(self, text, content, *argv):
         stub = self.stub()
         self.write("kept", "rejects")
         ran = self.backfill(stub, content, *argv)
@@ -4940,8 +4918,7 @@ class BackfillTest(CommandCase):
 
     @cases((3, 0.3, 1000, [200, 503]), (1, 60.0, 3, [200, 503]),
            (0, 0.5, 24, [503, 200] * 24))  # this takes 1.2 s in all
-    def test_thirty_seconds_without_a_success_end_the_run(
-            self, status, seconds, number, answers):
+    def test_30_seconds_without_success_end_the_run(self, status, seconds, number, answers):
         self.put("MAX_BACKFILL_PENDING", 1)
         self.put("BACKOFF_SECONDS", 0.1)
         self.put("DEAD_SECONDS", seconds)
@@ -4972,6 +4949,7 @@ class ReadmeTest(Case):
     """What the README shows is run; what it lists is what there is."""
 
     def setUp(self):
+        super().setUp()
         with open(os.path.join(HERE, "README.md"), encoding="utf-8") as file:
             self.text = file.read()
 
