@@ -4364,8 +4364,6 @@ class CommandTest(CommandCase):
                 ("", "--from"), ("plan pro", "KEY VALUE"), ("--nonsense", "--nonsense"),
                 (push + " more", "KEY VALUE"), ("--check --dry-run", "--check"),
                 ("--demo --dry-run", "--demo"), ("--from " + link, "missing"),
-                ("--from " + self.folder, self.folder),
-                ("--from %s --rejects %s" % (source, self.folder), self.folder),
                 ("--from %s --skip -1" % source, "--skip"),
                 ("--from %s --skip x" % source, "--skip"), *((push + given, text)
                     for given, text in (
@@ -4744,7 +4742,7 @@ class FilesTest(CommandCase):
         self.assertSummary(ran, 1, 1, 0, 1, 0)
         self.assertIn(text, ran.err)
 
-    def test_rejects_must_not_be_the_file_that_is_read(self):
+    def test_a_folder_is_refused_and_so_are_rejects_in_the_file_that_is_read(self):
         stub, path = self.stub(), self.write(rows([1]))
         os.link(path, self.path("hard"))
         for name in path, self.path("hard"):
@@ -4752,6 +4750,8 @@ class FilesTest(CommandCase):
             self.assertSaid(self.send(stub, *argv, path), 2, "--rejects")
             with open(path, "rb") as stdin:
                 self.assertSaid(self.run_alone(stub, *argv, "-", stdin=stdin), 2, "--rej")
+        for argv in (self.folder,), (path, "--rejects", self.folder):
+            self.assertSaid(self.send(stub, "--from", *argv), 2, self.folder)
         self.assertEqual(self.read("in").decode(), rows([1]))
         self.assertEqual(stub.take_all(), [])
 
