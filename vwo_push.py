@@ -249,6 +249,11 @@ def _uuid5(namespace: bytes, name: str) -> str:
                           digits[17:32])
 
 
+def _namespace(account_id: str) -> bytes:
+    """Return the namespace of the UUIDs of an account's visitors."""
+    return bytes.fromhex(_uuid5(_UUID_NAMESPACE, account_id))
+
+
 def _text(name: str, value: Any) -> str:
     """Return *value* as an exact str: a subclass may lie about its length."""
     if not issubclass(type(value), str):  # isinstance believes a lying __class__
@@ -283,7 +288,7 @@ def visitor_uuid(account_id: int | str, user_id: str) -> str:
     name = _text("user_id", user_id)
     _load(network=False)
     try:
-        return _uuid5(bytes.fromhex(_uuid5(_UUID_NAMESPACE, account)), name)
+        return _uuid5(_namespace(account), name)
     except UnicodeEncodeError:
         raise ValueError("user_id cannot be encoded as UTF-8") from None
 
@@ -432,7 +437,7 @@ def _prepare(config: _Config) -> None:
     account, env = ("a", config.account_id), ("env", config.sdk_key)
     sdk = ("sdk", SDK_NAME), ("sdk-v", __version__)
     sn = ("sn", SDK_NAME), ("sv", __version__)
-    config.namespace = bytes.fromhex(_uuid5(_UUID_NAMESPACE, config.account_id))
+    config.namespace = _namespace(config.account_id)
     config.get_url = (
         base + "/server-side/push?" + _query(("account_id", config.account_id)),
         "&" + _query(env, ("ap", "server"), *sdk, ("tags", "")))
@@ -2216,8 +2221,7 @@ def _parsed(text: Any) -> Any:
     """JSON text as an object; _MISSING where it is not JSON. Not an error, which would hold
     the text, and with it the key."""
     try:
-        # Without a Byte Order Mark, which json skips in bytes only.
-        return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return _MISSING
 
@@ -2225,6 +2229,8 @@ def _parsed(text: Any) -> Any:
 def _from_settings(settings: Any) -> dict[str, Any]:
     """The options of `Client`, and web_visitors, as an official settings file has them."""
     _load(network=False)
+    if type(settings) is str:
+        settings = settings.lstrip("\ufeff")  # a Byte Order Mark, which json skips in bytes
     if type(settings) in (str, bytes):
         settings = _parsed(settings)
         if settings is _MISSING:
@@ -2349,9 +2355,10 @@ class _CsvRows:
         header = next(iter(self), [""])
         self._extra = header[-1:].count(_ERROR)  # 1 in a file of rejects, else 0
         self._header = header[:len(header) - self._extra]
-        names = columns.split(",") if columns is not None else self._header
-        self._names = [name.strip() for name in names]
-        self._names = [name for name in self._names if name not in ("user_id", _ERROR)]
+        names = self._header
+        if columns is not None:
+            names = [name.strip() for name in columns.split(",")]
+        self._names = [name for name in names if name not in ("user_id", _ERROR)]
         self._check_header()
         self._long = set(self._names) == {"key", "value"}
         self.member = "key" if self._long else "column"
@@ -2407,10 +2414,7 @@ class _JsonRows:
         return (self._read(line.strip()) for line in self._lines if line.strip())
 
     def _read(self, line: str) -> dict[str, Any]:
-        try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
+        row = _parsed(line)
         return row if _is_mapping(row) else {_LINE: line}
 
     def parse(self, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
