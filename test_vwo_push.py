@@ -1596,7 +1596,7 @@ class Gate(threading.Event):
 
     def __call__(self, *_):
         self.entered.set()
-        return 200 if self.wait(TIMEOUT) else 0
+        return 200 if self.wait(2 * TIMEOUT) else 0  # longer than any test waits
 
 
 class Life(Quiet):
@@ -1893,22 +1893,91 @@ class ThreadsTest(Life):
                     counts.append(len(workers()))
             for thread in [started(produce) for _ in range(8)]:
                 thread.join(TIMEOUT)
-            self.assertEqual([worker.daemon for worker in workers()], [True] * 2)
+            until(lambda: len(workers()) == 2)
+            self.assertTrue(all(worker.daemon for worker in workers()))
             gate.set()
             self.assertTrue(client.close(TIMEOUT))
             self.assertEqual(workers(), [])
         self.assertEqual(max(counts), 2)
 
-    def test_a_worker_that_is_held_up_leaves_the_rest_to_the_other(self):
-        gate = Gate()
+    @cases(["name"], ["answer"], ["backoff"], ["transport"], ["on_result"], ["log"])
+    def test_a_worker_that_is_held_up_leaves_the_rest_to_the_other(self, where):
+        gate, armed, look_up = threading.Event(), [], socket.getaddrinfo
+        def is_now(place):
+            return armed[:] == [place] and bool(armed.pop())
+        def hold(place, result=None):
+            if is_now(place):
+                gate.wait(2 * TIMEOUT)
+            return result
+        self.put("BACKOFF_SECONDS", 1e9)
+        self.put("MAX_BACKOFF_SECONDS", 1e9)
+        self.put("handle", lambda *_: gate.wait(2 * TIMEOUT), logging.NullHandler)
+        self.put("getaddrinfo", lambda *args: (hold("name"), look_up(*args))[1], socket)
+        stub = self.stub(lambda handler: handler.reply(
+            503 if is_now("backoff") else 400 if is_now("log") else hold("answer", 200)))
+        client = self.client(
+            base_url=stub.url, timeout=9e5, max_batch=1,
+            on_result=lambda _: hold("on_result"),
+            transport=(lambda *_: hold("transport", 200)) if where == "transport" else None)
+        if where != "name":  # on a connection that is there, the worker hopes to go on
+            push(client)
+            self.assertTrue(client.flush(TIMEOUT))
+        armed.append(where)
+        for texts in "abc", "def":  # accepted before that, or after; and nobody flushes
+            push(client, *texts)
+            until(lambda: not armed and client.stats()["pending"] == 1)
+        gate.set()
+
+    def test_a_worker_that_is_just_being_started_can_have_another_one_started(self):
+        gate, begun, real = Gate(), [], threading.Thread.start
         first = iter([gate])
         client = self.client(transport=lambda *args: next(first, ok)(*args))
-        push(client)
-        self.assertTrue(gate.entered.wait(TIMEOUT))
-        push(client, *"abcdefghij")
-        until(lambda: client.stats()["delivered"] == 10)
+        def start(thread):
+            real(thread)
+            begun.append(thread)
+            if len(begun) == 1:
+                self.assertTrue(gate.entered.wait(TIMEOUT))
+                started(push, client, "b").join(TIMEOUT)  # does not wait for this start
+        with mock.patch.object(threading.Thread, "start", start):
+            push(client, "a")
+            until(lambda: len(workers()) == 2)
         gate.set()
+
+    def test_one_worker_goes_on_alone_as_long_as_answers_come_at_once(self):
+        self.put("SLOW_SECONDS", 9e9)
+        stub, = stubs = [self.stub()]
+        client = self.client(stub, max_batch=1)
+        push(client)
         self.assertTrue(client.flush(TIMEOUT))
+        stub.take()
+        stub.gate.clear()
+        push(client, "a")
+        stub.take()
+        push(client, *"bcdef")
+        self.assertEqual(len(workers()), 1)
+        stub.gate.set()
+        self.assertTrue(client.flush(TIMEOUT))
+        self.assertEqual(len(workers()), 1)
+
+    def test_a_worker_that_ends_wakes_the_others_which_end_too(self):
+        self.put("IDLE_SECONDS", 9e5)
+        stub = self.stub(shut=True)
+        client = vwo_push.Client(ACCOUNT, KEY, base_url=stub.url, max_batch=1)
+        push(client, *"ab")
+        until(lambda: len(workers()) == 2)
+        stub.gate.set()
+        self.assertTrue(client.flush(TIMEOUT))
+        self.put("SLOW_SECONDS", 9e9)
+        stub.take_all()
+        stub.gate.clear()
+        push(client, "c")
+        stub.take()
+        push(client, "d")  # is left to the worker that waits; the other one stays parked
+        del client
+        gc.collect()
+        stub.gate.set()
+        stub.take()
+        until(gone)
 
     @cases((1, True), (7, True), (1, False))
     def test_one_worker_sends_in_the_order_of_the_pushes_retries_included(
@@ -2196,6 +2265,7 @@ class InterruptsTest(Life):
     def setUp(self):
         super().setUp()
         self.put("JOIN_SECONDS", 0)  # some workers are stuck in a transport
+        self.put("IDLE_SECONDS", 9e5)  # nobody wakes up by chance
 
     def interrupted(self, moment, call, error=Limit):
         """Interrupt *call* there. False: it has no such moment."""
@@ -2266,6 +2336,7 @@ class InterruptsTest(Life):
     GOOD = "plan", "premium", "u"
     PUSHES = {  # how many pushes were made before, and what is pushed
         "the first": (0, GOOD), "one worker is parked": (1, GOOD),
+        "one worker is parked; flush": (1, GOOD),
         "there is no room": (2, GOOD), "it is not valid": (0, ("plan", 7, "u")),
         "a map": (0, ({"plan": "premium"}, "u"))}
 
@@ -2284,6 +2355,8 @@ class InterruptsTest(Life):
             accepted = client.stats()["accepted"] - pushed
             self.assertIn(accepted, (0, 1), moment)
             gate.set()
+            if "flush" in name:  # it wakes the worker where the push was kept from it
+                self.assertTrue(client.flush(TIMEOUT), moment)
             if pushed < 2:
                 pushed += sum(push(client))  # it finds a worker, or starts one
             for _ in range(pushed + accepted):  # nobody flushes
@@ -2529,18 +2602,20 @@ class RacesTest(Life):
         self.assertGreater(number, 20)
 
     @cases((1, ["early", "late"], lambda box: push(box[0], "late")),
+           (5, ["early", "late"], lambda box: push(box[0], "late"), True),
            (3, ["early"], lambda box: box[0].close(0)),
            (3, ["early"], lambda box: box[0].flush(0)),
            (3, ["early"], lambda box: (box.pop(), PYPY and gc.collect())))
     def test_whatever_comes_at_whatever_line_of_a_worker_is_not_lost(
-            self, step, users, act):
+            self, step, users, act, wire=False):
         """Nobody flushes; so it is the worker, or a new one, who sees it."""
+        options = {"base_url": self.stub().url} if wire else {"transport": ok}
         missed, number = 0, 1 - step
         while missed < 3 and number < 999:  # now and then 3.13t does not trace a new thread
             number += step
             results = queue.Queue()
-            box = [vwo_push.Client(ACCOUNT, KEY, transport=ok, max_workers=1,
-                                   on_result=results.put)]
+            box = [vwo_push.Client(ACCOUNT, KEY, max_workers=1 + wire,
+                                   on_result=results.put, **options)]
             trace, left, others = self.met_at_line(number, act, box)
             threading.settrace(trace)
             try:

@@ -111,6 +111,7 @@ BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.5, 8.0  # full jitter up to 0.5, 1, 2, 
 MAX_CONNECT_SECONDS = 1e6  # in one try; a socket takes no timeout of a month
 NEXT_ADDRESS_SECONDS = 0.3  # for one address, where the host has several; RFC 8305
 IDLE_SECONDS = 5.0  # then a connection is closed
+SLOW_SECONDS = 0.005  # a worker that waits longer calls another to go on meanwhile
 SLICE_SECONDS = 0.1  # one sleep of a backoff or a flush, which then looks for changes
 LOG_SECONDS = 30.0  # between two lines of one kind
 JOIN_SECONDS = 0.2  # close and exit wait so long for workers that were stopped
@@ -709,7 +710,9 @@ class _Connection:
     neither limit nor stop one.
     """
 
-    def __init__(self, endpoint: _Endpoint, gate: Any) -> None:
+    def __init__(self, endpoint: _Endpoint, gate: Any,
+                 on_wait: Callable[[], None] = lambda: None) -> None:
+        self._on_wait = on_wait  # called before a wait that may be long
         self.stage = ""  # where it is: "proxy", "name", "connection", "tls", "answer"
         self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
@@ -818,9 +821,10 @@ class _Connection:
     def _wait(self, writing: bool) -> None:
         """Wait until the socket can be read, or if *writing*, be written, or raise
         `_TimedOut`. After the end it is looked at once more: the answer may be there."""
+        longest = SLOW_SECONDS
         while True:
             left = self._left()
-            seconds = max(0.0, min(left, FROZEN_SECONDS))
+            seconds = max(0.0, min(left, longest))
             if hasattr(select, "poll"):  # select fails from descriptor 1024 on
                 poll = select.poll()
                 poll.register(self._sock, select.POLLIN | writing * select.POLLOUT)
@@ -832,6 +836,8 @@ class _Connection:
                 return
             if left <= 0:
                 raise _TimedOut
+            self._on_wait()
+            longest = FROZEN_SECONDS
 
     def _try(self, call: Callable[..., Any], *args: Any) -> Any:
         """Make one non-blocking socket call; None where it would have to wait."""
@@ -854,6 +860,7 @@ class _Connection:
 
     def _open(self) -> None:
         endpoint = self._endpoint
+        self._on_wait()
         if endpoint.proxy is None:
             self.stage = "name"
             self._connect(endpoint.host, endpoint.port)
@@ -1126,11 +1133,12 @@ class _Notices:
 #   state              what it is                                     changed by
 #   -----------------  ---------------------------------------------  -------------------
 #   waiting            accepted, taken by nobody                      accept, take
-#   reserved, leaky    one entry for each pending dimension; leaky:   accept, strike,
-#                      an interrupt may have left too many            recount
+#   reserved           one entry for each pending dimension           accept, strike
 #   book               how many pushes were delivered and how many    take, strike
 #                      failed, and the batches that are taken
 #   batch.owner        the thread that works on it, or None           take, give_back
+#   attending          the workers that look at waiting before they   start, park, leave,
+#                      wait for anything                              work
 #   parked             a lock for each idle worker, which whoever     park
 #                      wakes it releases
 #   workers            threads started and not ended                  start, enlist, delist
@@ -1260,9 +1268,9 @@ class _Sender:
         self.hiring: Any = threading.RLock()  # one start at a time; nobody waits for it
         self.waiting: deque[_Push] = deque()
         self.reserved: deque[None] = deque()
-        self.leaky = False
         self.book: tuple[int, int, tuple[_Batch, ...]] = (0, 0, ())
-        self.parked: deque[Any] = deque()
+        self.attending: set[threading.Thread] = set()
+        self.parked: list[Any] = []
         self.workers: list[threading.Thread] = []
         self.connections: set[_Connection] = set()  # of the threads that send
         self.windows: list[_Window] = []
@@ -1282,22 +1290,24 @@ class _Sender:
             return self.refuse(_CLOSED)
         size = len(push) // 2 - 1
         reserved = self.reserved
-        if len(reserved) + size > self.max_pending and self.is_full(size):
+        if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
         try:
             reserved.extend((None,) * size)
-            if len(reserved) > self.max_pending:  # another thread took the room meanwhile
-                self.free(self.room(size))
-                return self.refuse(_FULL)
-            self.waiting.append(push)
+            full = len(reserved) > self.max_pending  # another thread took the room
+            if not full:
+                self.waiting.append(push)
         except BaseException:
-            self.leaky = True  # after an interrupt, the room may have no push
+            # It may be accepted all the same, after an interrupt. Then it has no room, and
+            # max_pending is exceeded once; room without a push would be lost for ever.
+            self.free(self.room(size))
             raise
+        if full:
+            self.free(self.room(size))
+            return self.refuse(_FULL)
         try:
-            if self.parked:
-                self.wake()
-            elif len(self.workers) < self.max_workers:
-                self.hire()
+            if not self.attending:
+                self.call()
         except _NO_MEMORY:  # it is accepted all the same
             pass
         if self.swept:  # meanwhile: nobody may come any more to settle this push
@@ -1308,28 +1318,15 @@ class _Sender:
                 pass
         return True
 
-    def is_full(self, size: int) -> bool:
-        if self.leaky and not self.holds_lock():
-            _under(self.lock, self.recount, wait=False)
-        return len(self.reserved) + size > self.max_pending
-
-    def recount(self) -> None:
-        """Free what is reserved for no push."""
-        self.leaky = False
-        pending = list(self.waiting)
-        for batch in self.book[2]:
-            pending += batch.pushes
-        self.free(self.room(len(self.reserved) - _size(pending)))
-
     def room(self, size: int) -> Iterator[None]:
         """Return an iterator that frees the room of *size* dimensions when it is run; a
         second run does nothing."""
-        return starmap(self.reserved.popleft, repeat((), min(size, len(self.reserved))))
+        return starmap(self.reserved.popleft, repeat((), size))
 
     def free(self, room: Iterator[None]) -> None:
         try:
             _in_one_step(room)
-        except IndexError:  # recount took it for a leak, and freed it
+        except IndexError:  # an interrupted push has freed its room already
             pass
 
     def refuse(self, kind: str, reason: str = "") -> bool:
@@ -1337,40 +1334,56 @@ class _Sender:
         self.notices.add(kind, "push refused: " + (reason or kind))
         return False
 
+    def call(self) -> None:
+        """Have another worker look at what is waiting: one that is parked, or a new one."""
+        if self.parked:
+            self.wake()
+        elif len(self.workers) < self.max_workers:
+            self.hire()
+
     def wake(self, everyone: bool = False) -> None:
-        """Wake a parked worker. Its lock stays in parked until it removes it: an interrupt
-        between a removal here and the release would leave it asleep for ever."""
-        place = len(self.parked)
-        while place:
-            place -= 1
+        """Wake the worker that parked last, or *everyone*. Only the worker takes its lock
+        out of parked: an interrupt between a removal here and the release would leave it
+        asleep."""
+        for lock in self.parked[:] if everyone else self.parked[-1:]:
             try:
-                self.parked[place].release()
-                if not everyone:
-                    return
-            except (IndexError, RuntimeError):  # it has left, or was woken before
+                lock.release()
+            except RuntimeError:  # it was woken before
                 pass
+
+    def leave(self) -> None:
+        """This thread may wait long: another goes on with what is waiting meanwhile."""
+        self.attending.discard(threading.current_thread())
+        if self.has_work():
+            self.call()
 
     def hire(self) -> None:
         """Start a worker if there may be one more. It waits only until Python has started
         the thread, because push calls it. Where Python starts no thread, the pushes stay
         for a later push, flush or exit."""
-        if not self.hiring._is_owned():  # this is a signal handler or a finaliser in start
-            _under(self.hiring, self.start, wait=False)
-
-    def start(self) -> None:
-        if len(self.workers) >= self.max_workers or self.swept or self.process.exiting:
+        if self.hiring._is_owned():  # this is a signal handler or a finaliser in start
             return
+        # Again, or nobody comes where the new worker called another during its start.
+        while self.is_wanted() and _under(self.hiring, self.start, wait=False):
+            pass
+
+    def start(self) -> bool:
+        if len(self.workers) >= self.max_workers or self.swept or self.process.exiting:
+            return False
         worker = None
         try:
             # Not concurrent.futures: it joins its threads at exit, without a bound.
             worker = threading.Thread(target=self.work, name="vwo_push", daemon=True)
             self.workers.append(worker)
+            self.attending.add(worker)
             worker.start()
+            return True
         except (RuntimeError, *_NO_MEMORY):  # the system starts no thread, or none here
-            pass
+            return False
         finally:
             if worker is not None and worker.ident is None and worker in self.workers:
                 self.workers.remove(worker)  # enlist adds it again if it runs all the same
+                self.attending.discard(worker)
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
@@ -1382,6 +1395,7 @@ class _Sender:
                 self.serve(float("inf"), worker=True)
         finally:
             self.delist(thread)
+            self.wake(everyone=True)  # they may have left what is waiting to this one
             self.process.last_end = _now()
             self.retire()
 
@@ -1395,6 +1409,7 @@ class _Sender:
 
     @_locked
     def delist(self, thread: threading.Thread) -> None:
+        self.attending.discard(thread)
         if thread in self.workers:
             self.workers.remove(thread)
 
@@ -1410,17 +1425,16 @@ class _Sender:
         """Send on this thread until nothing is waiting, as a *worker* until the client is
         closed, or until the time *until* has come."""
         me, most = threading.get_ident(), self.config.max_batch
-        connection = _Connection(self.config.endpoint, self.process.gate)
+        connection = _Connection(self.config.endpoint, self.process.gate, self.leave)
         self.connections.add(connection)
         try:
-            while _now() < until:
+            while _now() < until and (self.park(connection) if worker
+                                      else self.has_work()):
                 batch = self.take(me, most if most > 1 else max(1, min(
                     MAX_TAKEN, len(self.waiting) // self.max_workers)))
                 if batch is not None:
                     self.deliver(batch, me, connection, until)
                     connection.tidy()
-                elif not worker or not self.park(connection):
-                    break
         finally:
             self.give_back(me)
             self.connections.discard(connection)
@@ -1524,6 +1538,7 @@ class _Sender:
             elif status == 413:
                 connection.close()  # the server may never read the body, nor what follows
         else:
+            self.leave()
             try:
                 result: Any = config.transport(request, seconds)
             except BaseException as error:  # anybody's code
@@ -1557,6 +1572,7 @@ class _Sender:
             left = min(max(ready - now, quiet), until - now)
             if left <= 0:
                 return True
+            self.leave()
             time.sleep(min(left, SLICE_SECONDS))
         return False
 
@@ -1569,6 +1585,8 @@ class _Sender:
         results = self.claim(batch, me, fresh, _size(batch.pushes))
         if results is None:
             return
+        if results or lost:
+            self.leave()  # callbacks and log handlers may be slow
         try:
             if lost and not batch.logged:  # before a flush can return
                 batch.logged = True
@@ -1637,20 +1655,32 @@ class _Sender:
             delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
 
     def park(self, connection: _Connection) -> bool:
-        """Wait for work. False: there will be none."""
-        wake = _taken_lock()
-        self.parked.append(wake)
-        # Looked at with the lock in parked, or a push in between would wake nobody.
-        while not (self.waiting or self.closed or self.has_unowned()):
-            if wake.acquire(timeout=IDLE_SECONDS):
-                break
-            connection.close()
-        self.parked.remove(wake)
-        return not self.swept and bool(
-            not self.closed or self.waiting or self.has_unowned())
+        """Wait until this worker has to attend. False: never again."""
+        worker = threading.current_thread()
+        self.attending.discard(worker)
+        if not self.is_wanted():
+            wake = _taken_lock()
+            self.parked.append(wake)
+            # Looked at with the lock in parked, or a push in between would wake nobody.
+            while not (self.is_wanted() or self.is_over()):
+                if not wake.acquire(timeout=IDLE_SECONDS):
+                    connection.close()
+            self.parked.remove(wake)
+        self.attending.add(worker)
+        return not self.is_over()
 
-    def has_unowned(self) -> bool:
-        return any(batch.owner is None for batch in self.book[2])
+    def has_work(self) -> bool:
+        """Is there anything to send that no thread works on?"""
+        return not self.swept and (len(self.waiting) > 0 or any(
+            batch.owner is None for batch in self.book[2]))
+
+    def is_wanted(self) -> bool:
+        """Is there work, and no worker that attends? Where answers come at once, one worker
+        is faster than two, which would wait for each other to let go of Python's lock."""
+        return not self.attending and self.has_work()
+
+    def is_over(self) -> bool:
+        return self.closed and not self.has_work()
 
     # What flush, close and exit do.
 
@@ -1712,15 +1742,14 @@ class _Sender:
         while not self.is_settled(window.end):
             if _now() >= until or self.pid != getpid():  # or forked, in a callback
                 break
-            if not self.workers:
-                self.hire()
+            if self.is_wanted():
+                self.call()
             # A worker that is being started gets one slice of time: what this thread
             # sends may be cut off, and then the worker would send it again. One only:
             # this may be a signal handler that interrupted the start.
             if not any(worker.ident for worker in list(self.workers)) and not (
                     patient and self.workers):
                 self.serve(until)
-            self.wake()
             left = max(0.0, until - _now())
             window.wake.acquire(timeout=min(left, SLICE_SECONDS))
             # Windows ends a wait up to 15.6 ms early: what is left is no slice of its own.
