@@ -1183,7 +1183,7 @@ class _Batch:
     """Pushes that one thread sends together."""
 
     __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "ended",
-                 "logged", "results", "room")
+                 "results", "room")
 
     def __init__(self, first: int, owner: int) -> None:
         self.first = first  # the number of the first push
@@ -1193,9 +1193,8 @@ class _Batch:
         self.tries = 0  # so far, of the first of parts
         self.detail: str | None = None  # of the last attempt that failed
         self.ended: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
-        self.logged = False  # the log has what is lost of it
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
-        self.room: Iterator[None] = iter(())  # frees what it has reserved, once
+        self.room: Iterator[None] | None = None  # frees what is reserved for it, once
 
     def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
@@ -1424,14 +1423,13 @@ class _Sender:
     def serve(self, until: float, worker: bool = False) -> None:
         """Send on this thread until nothing is waiting, as a *worker* until the client is
         closed, or until the time *until* has come."""
-        me, most = threading.get_ident(), self.config.max_batch
+        me = threading.get_ident()
         connection = _Connection(self.config.endpoint, self.process.gate, self.leave)
         self.connections.add(connection)
         try:
             while _now() < until and (self.park(connection) if worker
                                       else self.has_work()):
-                batch = self.take(me, most if most > 1 else max(1, min(
-                    MAX_TAKEN, len(self.waiting) // self.max_workers)))
+                batch = self.take(me)
                 if batch is not None:
                     self.deliver(batch, me, connection, until)
                     connection.tidy()
@@ -1441,18 +1439,22 @@ class _Sender:
             connection.close()
 
     @_locked
-    def take(self, me: int, most: int, steal: bool = False) -> _Batch | None:
-        """Make this thread the owner of a batch: of one that was given back, else of up to
-        *most* waiting pushes. With *steal*, of one that has another owner, too."""
+    def take(self, me: int, sweeping: bool = False) -> _Batch | None:
+        """Make this thread the owner of a batch: of one that was given back, or else of
+        waiting pushes, as many as travel together. If *sweeping*, of one that has another
+        owner, or else of all that are waiting."""
         delivered, failed, batches = self.book
-        if self.swept and not steal:
+        if self.swept and not sweeping:
             return None
         for batch in batches:
-            if steal or batch.owner is None:
+            if sweeping or batch.owner is None:
                 batch.owner = me
                 return batch
         if not self.waiting:
             return None
+        most = sys.maxsize if sweeping else self.config.max_batch
+        if most == 1:
+            most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
         taken = sum(len(each.pushes) for each in batches)
         batch = _Batch(delivered + failed + taken, me)
         # In the book before it is filled, in one step: an interrupt loses no push.
@@ -1532,11 +1534,11 @@ class _Sender:
             status = answer.status
             if status == 407 and config.endpoint.proxy is not None:
                 raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
-            if _is_transient(status):
+            if _is_transient(status) or status == 413:
                 wait = _retry_after(answer)
-                connection.close()  # a balancer may have tied it to a server that is sick
-            elif status == 413:
-                connection.close()  # the server may never read the body, nor what follows
+                # A balancer may have tied it to a server that is sick; after a 413 the
+                # server may never read the body, nor what follows.
+                connection.close()
         else:
             self.leave()
             try:
@@ -1582,14 +1584,13 @@ class _Sender:
         outcomes = batch.outcomes()
         fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
-        results = self.claim(batch, me, fresh, _size(batch.pushes))
+        results = self.claim(batch, me, fresh)
         if results is None:
             return
         if results or lost:
             self.leave()  # callbacks and log handlers may be slow
         try:
-            if lost and not batch.logged:  # before a flush can return
-                batch.logged = True
+            if lost and results is fresh:  # once, and before a flush can return
                 _, error, detail, _ = outcomes[lost[0]]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
                 self.notices.add(line, line, len(lost))
@@ -1601,13 +1602,13 @@ class _Sender:
 
     @_locked
     def claim(self, batch: _Batch, me: int, fresh: deque[tuple[_Push, _Outcome]],
-              size: int) -> deque[tuple[_Push, _Outcome]] | None:
+              ) -> deque[tuple[_Push, _Outcome]] | None:
         """Return what is left to report of *batch*; at first that is *fresh*. None: a close
         has taken the batch away."""
         if batch.owner != me:
             return None
         if batch.results is None:
-            batch.room, batch.results = self.room(size), fresh
+            batch.results = fresh
         return batch.results
 
     def report(self, results: deque[tuple[_Push, _Outcome]]) -> None:
@@ -1639,6 +1640,7 @@ class _Sender:
             self.untold = max(self.untold, batch.first + lost[-1] + 1)
             for window in self.windows:
                 window.lost |= batch.first + lost[0] < window.end
+        batch.room = batch.room or self.room(_size(batch.pushes))
         self.free(batch.room)
         self.book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
                      tuple(each for each in batches if each is not batch))
@@ -1657,15 +1659,17 @@ class _Sender:
     def park(self, connection: _Connection) -> bool:
         """Wait until this worker has to attend. False: never again."""
         worker = threading.current_thread()
-        self.attending.discard(worker)
-        if not self.is_wanted():
+        if len(self.attending) > (worker in self.attending) or not self.has_work():
+            self.attending.discard(worker)
             wake = _taken_lock()
             self.parked.append(wake)
-            # Looked at with the lock in parked, or a push in between would wake nobody.
-            while not (self.is_wanted() or self.is_over()):
-                if not wake.acquire(timeout=IDLE_SECONDS):
-                    connection.close()
-            self.parked.remove(wake)
+            try:
+                # Looked at with the lock in parked, or a push before would wake nobody.
+                while not (self.is_wanted() or self.is_over()):
+                    if not wake.acquire(timeout=IDLE_SECONDS):
+                        connection.close()
+            finally:
+                self.parked.remove(wake)
         self.attending.add(worker)
         return not self.is_over()
 
@@ -1762,12 +1766,12 @@ class _Sender:
         me = threading.get_ident()
         try:
             self.swept = self.swept or error
-            batch = self.take(me, sys.maxsize, True)
+            batch = self.take(me, True)
             while batch is not None:
                 if batch.results is None:
                     batch.give_up(self.swept)
                 self.settle(batch, me)
-                batch = self.take(me, sys.maxsize, True)
+                batch = self.take(me, True)
         except BaseException:
             self.sweep(error)
             raise
