@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     import json
     import math
     import random
+    import re
     import select
     import signal
     import socket
@@ -137,13 +138,14 @@ def _load(network: bool) -> None:
     imports: a fork at that moment would leave the import lock held in the child for ever.
     So it imports, too, what the standard library would import later.
     """
-    global calendar, email, hashlib, http, json, math, random, select, signal, socket, ssl
-    global urllib, Mapping, _quoted, _escapes
+    global calendar, email, hashlib, http, json, math, random, re, select, signal, socket
+    global ssl, urllib, Mapping, _quoted, _escapes
     if "_escapes" in globals() and not network:
         return
     import hashlib
     import json
     import random
+    import re
     import signal
     import urllib.parse
     from collections.abc import Mapping  # before 3.13 that is a file of its own
@@ -566,6 +568,25 @@ class _TimedOut(Exception):
     """The deadline of an attempt has passed. No OSError: `exchange` resends after one."""
 
 
+_URL = (  # matched without regard to case
+    r"(?:(https?)://)?"
+    r"([^/]*@)?"  # user:password@
+    r"(\[[0-9a-f:.]+(?:%\w+)?\]"  # an IPv6 address,
+    r"|(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?)"  # or a name
+    r"(?::([0-9]{1,5}))?"
+    r"(/[\w/.~!$&'()*+,;=:%-]*)?")
+
+
+def _split(url: str) -> tuple[str, str, str, int, str]:
+    """Return (scheme, "user:password@", host, port, path) of *url*; "" or 0 for what it
+    does not have, and nothing but these where it is no URL."""
+    match = re.fullmatch(_URL, url, re.ASCII | re.IGNORECASE)
+    if match is None or not 0 < int(match[4] or 1) < 2 ** 16:
+        return "", "", "", 0, ""
+    scheme, login, host, port, path = match.groups("")
+    return scheme.lower(), login, host.lower(), int(port or 0), path
+
+
 def _proxy_for(scheme: str, host: str, port: int,
                ) -> tuple[str, int, dict[str, str]] | None:
     """(host, port, headers) of the proxy that the environment names, if any. macOS is not
@@ -573,37 +594,23 @@ def _proxy_for(scheme: str, host: str, port: int,
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
     import base64
-    import contextlib
-    import ipaddress
     from urllib import request  # 5 ms, for the few who have a proxy
     library: Any = request  # typeshed does not know these two functions
-    proxies = library.getproxies_environment()
-    text = proxies.get(scheme)
-    exempt = proxies.get("no", "").replace(",", " ").split()  # commas or blanks
-    if not text or library.proxy_bypass_environment(
-            "%s:%d" % (host, port), {"no": ",".join(exempt)}):
+    text = library.getproxies_environment().get(scheme)
+    if not text or library.proxy_bypass_environment("%s:%d" % (host, port)):
         return None
-    for entry in exempt:
-        with contextlib.suppress(ValueError):  # the host is a name, or the entry is one
-            if ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False):
-                return None
-    address: str = text if "://" in text else "http://" + text
-    try:
-        url = urllib.parse.urlsplit("" if set("#?") & set(address) else address)
-        if url.scheme != "http" or not url.hostname or "@" in url.path:
-            raise ValueError
-        proxy, number = url.hostname, url.port or 80
-    except ValueError:
+    kind, login, proxy, number, path = _split(text)
+    if not proxy or kind == "https" or path.strip("/"):
         raise ValueError(
             "%s_PROXY must be http://host:port or http://user:password@host:port, with "
-            "%%23 %%2F %%3F %%40 for # / ? @ in user or password; of an https:// or "
-            "socks5:// proxy give the http:// port, or give a transport" % scheme.upper(),
-        ) from None
-    if url.username is None:
-        return proxy, number, {}
-    login = urllib.parse.unquote_to_bytes("%s:%s" % (url.username, url.password or ""))
-    return proxy, number, {
-        "Proxy-Authorization": "Basic " + base64.b64encode(login).decode()}
+            "%%2F for / in user or password; of an https:// or socks5:// proxy give the "
+            "http:// port, or give a transport" % scheme.upper())
+    headers: dict[str, str] = {}
+    if login:
+        user, _, password = login[:-1].partition(":")
+        pair = urllib.parse.unquote_to_bytes(user + ":" + password)
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(pair).decode()
+    return proxy.strip("[]"), number or 80, headers
 
 
 def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
@@ -625,13 +632,12 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
             found = context.cert_store_stats()["x509_ca"] or folder and os.listdir(folder)
         except NotImplementedError:  # truststore: its certificates are the system's
             found = True
+        if not found:
+            raise ValueError("there are none")
     except Exception as error:  # a library that replaces SSLContext may raise any class
-        raise ValueError("the certificates that the environment names cannot be used "
-                         "(SSL_CERT_FILE, SSLKEYLOGFILE): %s" % (
+        raise ValueError("CA certificates that can be used are missing, see SSL_CERT_FILE "
+                         "and SSLKEYLOGFILE: %s" % (
                              str(error) or type(error).__name__)) from None
-    if not found:
-        raise ValueError("no CA certificates found: name a file of them in SSL_CERT_FILE, "
-                         "or give a transport")
     return context
 
 
@@ -640,26 +646,16 @@ class _Endpoint:
 
     def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
-        text, url, valid = _text("base_url", base_url), urllib.parse.urlsplit(""), False
-        try:
-            url = urllib.parse.urlsplit(text)
-            # Checked after IDNA, which turns some characters into blanks.
-            self.host = (url.hostname or "").encode("idna").decode()
-            valid = (text.isprintable() and not set(text) & set(" ?#@\\\"<>^`{|}")
-                     and url.scheme in ("http", "https") and self.host.strip(".") != ""
-                     and all(char.isalnum() or char in "-._:%" for char in self.host)
-                     and url.port != 0 and url.path.isascii())
-        except ValueError:  # a port out of range, brackets that do not match
-            pass
-        if not valid:  # not raised above: the text of that error may hold a secret
-            raise ValueError("base_url must be https://host or http://host, with a port "
-                             "and a path at most")
-        self.scheme: str = url.scheme
-        self.port = url.port or (443 if self.scheme == "https" else 80)
-        self.literal = "[%s]" % self.host if ":" in self.host else self.host
-        self.authority = self.literal + (":%d" % url.port if url.port else "")
+        self.scheme, login, literal, port, path = _split(_text("base_url", base_url))
+        if not self.scheme or login:
+            raise ValueError("base_url must be https://host or http://host, in ASCII, with "
+                             "a port and a path at most")
+        self.host = literal.strip("[]")
+        self.port = port or (443 if self.scheme == "https" else 80)
+        self.target = "%s:%d" % (literal, self.port)  # of a CONNECT
+        self.authority = self.target if port else literal
         self.origin = "%s://%s" % (self.scheme, self.authority)
-        self.path: str = url.path.rstrip("/")
+        self.path = path.rstrip("/")
         self.ssl_context: ssl.SSLContext | None = None
         self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # a call would wait
         self.proxy: tuple[str, int, dict[str, str]] | None = None
@@ -679,20 +675,14 @@ def _head(start: str, headers: dict[str, str]) -> bytes:
     return ("%s HTTP/1.1\r\n%s\r\n" % (start, "".join(lines))).encode("ascii")
 
 
-class _Buffer(io.BufferedReader):
-    def flush(self) -> None:
-        """Nothing. The garbage collector may close this buffer first; HTTPResponse.close()
-        then flushes it, which would raise, and from 3.13 on be printed."""
-
-
 class _Stream(io.RawIOBase):
     """The bytes of one answer, and what HTTPResponse takes for the socket."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
 
-    def makefile(self, mode: str) -> _Buffer:
-        return _Buffer(self, 8192)  # the default is 16 times that on 3.15
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self, 8192)  # the default is 16 times that on 3.15
 
     def readable(self) -> bool:
         return True
@@ -713,10 +703,10 @@ class _Connection:
         self.stage = ""  # where it is: "proxy", "name", "connection", "tls", "answer"
         self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
-        self._best: Any = None  # the address that answered last
+        self._best: Any = None  # the address that was tried last
         self._response: http.client.HTTPResponse | None = None
         self._early: bytes | None = None  # what came before the whole request was sent
-        self._heard = self._ended = False  # has a byte of the answer come? the end of all?
+        self._heard = False  # has a byte of the answer come?
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
         self._seconds = self._end = 0.0  # the attempt may take so long, and until then
@@ -751,8 +741,11 @@ class _Connection:
         answer, self._response = self._response, None
         if answer is None:
             return
+        # Nothing waits for the body of a 204, but it may come.
+        odd = answer.status == 204 and (
+            answer.chunked or answer.getheader("Content-Length", "0") != "0")
         try:
-            if (answer.will_close or self._early is not None or _is_odd(answer)
+            if (answer.will_close or self._early is not None or odd
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
         except Exception as error:
@@ -768,18 +761,15 @@ class _Connection:
     def shut(self) -> None:
         """From another thread: end whatever the owner is waiting for, for good."""
         self._shut = True
-        sock = self._sock
-        if sock is None:
-            return
         # Not sock.shutdown: a TLS socket drops its TLS layer there, and its owner would go
         # on in plain text. eventlet's socket.socket has no shutdown.
         shutdown: Any = getattr(socket.socket, "shutdown", None)
         try:
             if shutdown is None:
-                sock.shutdown(socket.SHUT_RDWR)
+                self._sock.shutdown(socket.SHUT_RDWR)
             else:
-                shutdown(sock, socket.SHUT_RDWR)
-        except OSError:  # not connected, or closed meanwhile
+                shutdown(self._sock, socket.SHUT_RDWR)
+        except (AttributeError, TypeError, OSError):  # no socket, or not connected
             pass
 
     def forget(self) -> None:
@@ -799,8 +789,10 @@ class _Connection:
         if self._heard and self._left() < 0:
             raise _TimedOut  # _wait does not see it where the server floods us
         received: int = self._call(self._sock.recv_into, buffer)
+        if not received and self._heard and self._response is None:
+            # http.client takes the end of all for the end of the head.
+            raise http.client.IncompleteRead(b"")
         self._heard = self._heard or received > 0
-        self._ended = received == 0
         return received
 
     # Waiting.
@@ -872,47 +864,37 @@ class _Connection:
             self._call(lambda: self._sock.do_handshake() or True)
 
     def _connect(self, host: str, port: int) -> None:
-        """Connect to an address of *host*, first to the one that answered last time. Each
-        is tried briefly, because one may never answer; then the silent ones are tried
-        again, each for its share of the time that is left."""
-        began = _now()
+        """Connect to an address of *host*. All but the last are tried briefly, because one
+        may never answer. The next time it starts with the one that was tried last: either
+        that has answered, or now another is the last."""
+        left = self._left()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-        self._seen = _now()
-        self._end += self._seen - began  # the look-up does not count
+        self._end += left - self._left()  # the look-up does not count
         addresses.sort(key=lambda address: address != self._best)
         if self.stage == "name":
             self.stage = "connection"
-        failure = 0, "no address"
-        brief = NEXT_ADDRESS_SECONDS if len(addresses) > 1 else MAX_CONNECT_SECONDS
-        tries = [(address, brief) for address in addresses]
-        while tries and not self._shut:
-            address, limit = tries.pop(0)
-            seconds = max(0.01, min(limit, self._left() / (len(tries) + 1)))
+        while addresses and not self._shut:
+            address = self._best = addresses.pop(0)
+            limit = NEXT_ADDRESS_SECONDS if addresses else MAX_CONNECT_SECONDS
+            seconds = max(0.01, min(limit, self._left() / (len(addresses) + 1)))
             try:
                 self._sock = sock = socket.socket(*address[:3])  # now `shut` finds it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.settimeout(seconds)
                 sock.connect(address[4])
                 sock.settimeout(0.0)
-                self._best = address
+                return
             except OSError as error:
                 self.close()
-                if _is_interrupt(error):
+                if not addresses or _is_interrupt(error):
                     raise
-                if isinstance(error, socket.timeout) and error.errno is None:
-                    tries.append((address, MAX_CONNECT_SECONDS))
-                else:
-                    failure = error.errno or 0, error.strerror or type(error).__name__
-            left = self._left(seconds)
-            if self._sock is not None:
-                return
-            if left <= 0:
-                raise _TimedOut
-        raise OSError(*failure)
+            finally:
+                self._left(seconds)  # or a long wait would be taken for a freeze
+        raise ConnectionError
 
     def _tunnel(self, headers: dict[str, str]) -> None:
         """Ask the proxy for a connection to the server."""
-        target = "%s:%d" % (self._endpoint.literal, self._endpoint.port)
+        target = self._endpoint.target
         self._send_all(_head("CONNECT " + target, {"Host": target, **headers}))
         status = self._receive("CONNECT").status
         if not 200 <= status < 300:
@@ -946,7 +928,7 @@ class _Connection:
 
     def _send_all(self, data: bytes) -> None:
         """Send *data*, until the server answers: after a 413 it may never read the rest."""
-        view, self._early = memoryview(data), None
+        view, self._early, self._heard = memoryview(data), None, False
         while True:
             view = view[self._try(self._sock.send, view) or 0:]
             if not view:
@@ -961,17 +943,15 @@ class _Connection:
                     return
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
-        self._ended = False
         stream: Any = _Stream(self)
         answer = http.client.HTTPResponse(stream, method=method)
+        # Its close() flushes its buffer. That raises where the garbage collector has closed
+        # the buffer first, and from 3.13 on it would be printed.
+        vars(answer)["flush"] = int
         answer.begin()
-        while answer.status < 200 and not self._ended:
-            passed: Any = answer  # http.client passes over 100, but not over 103
-            passed.headers = None
+        while answer.status < 200:  # http.client passes over 100, but not over 103
+            vars(answer)["headers"] = None
             answer.begin()
-        if self._ended:  # http.client takes that for the end of the head
-            raise _Failure("proxy" if self.stage == "proxy" else "response",
-                           "the answer ended within its head")
         return answer
 
     def _check_kept(self) -> None:
@@ -988,39 +968,29 @@ class _Connection:
         """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
-        if isinstance(error, _TimedOut):
-            return _Failure("timeout", "no %s within %g s" % ({
-                "proxy": "answer from the proxy", "answer": "answer",
-                "tls": "TLS handshake"}.get(self.stage, "connection"), self._seconds))
-        closed: tuple[type[OSError], ...] = (http.client.RemoteDisconnected,)
-        if self._endpoint.ssl_context is not None:
-            closed += ssl.SSLEOFError, ssl.SSLZeroReturnError
-            if isinstance(error, ssl.SSLCertVerificationError):
-                return _Failure("tls", getattr(error, "verify_message", "")
-                                or "the certificate cannot be verified", retry=False)
-            if isinstance(error, ssl.SSLError) and not isinstance(error, closed):
-                return _Failure("tls", (error.reason or type(error).__name__).replace(
-                    "_", " ").lower())
-        kind = "connection" if isinstance(error, OSError) else "response"
-        detail = type(error).__name__
-        if isinstance(error, closed):
+        if isinstance(error, _TimedOut) or (
+                isinstance(error, socket.timeout) and error.errno is None):  # by connect
+            words = {"proxy": "answer from the proxy", "tls": "TLS handshake"}
+            return _Failure("timeout", "no %s within %g s" % (
+                words.get(self.stage, self.stage), self._seconds))
+        kind, detail, retry = "response", type(error).__name__, True
+        if isinstance(error, http.client.RemoteDisconnected):
+            kind = "connection"
             detail = "the server closed the connection without an answer"
+        elif isinstance(error, http.client.IncompleteRead):
+            detail = "the answer was cut off"
         elif isinstance(error, http.client.HTTPException):
-            detail = "the answer is not HTTP" + (
-                " but TLS: base_url must be https://" if "\x15\x03" in str(error) else "")
-        elif isinstance(error, OSError) and error.errno is not None and error.strerror:
+            detail = "the answer is not HTTP"
+        elif self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
+            kind, retry = "tls", not isinstance(error, ssl.SSLCertVerificationError)
+            reason = getattr(error, "reason", None)
+            detail = getattr(error, "verify_message", None) or (
+                reason.replace("_", " ").lower() if reason else detail)
+        elif isinstance(error, OSError):
+            kind = "connection"
             number = "[Errno %d] " % error.errno if error.errno else ""
-            detail = number + error.strerror
-        return _Failure("proxy" if self.stage == "proxy" else kind, detail)
-
-
-def _is_odd(answer: http.client.HTTPResponse) -> bool:
-    """Does the head of *answer* leave open where its body ends?"""
-    said = [text for name in ("Transfer-Encoding", "Content-Length")
-            for text in answer.headers.get_all(name, [])]
-    if answer.status in (204, 304):
-        return said not in ([], ["0"])
-    return len(said) > 1 or said != [] and not (answer.chunked or said[0].isdigit())
+            detail = number + (error.strerror or detail)
+        return _Failure("proxy" if self.stage == "proxy" else kind, detail, retry)
 
 
 def _is_transient(status: int) -> bool:
@@ -1029,18 +999,16 @@ def _is_transient(status: int) -> bool:
 
 def _retry_after(answer: http.client.HTTPResponse) -> float:
     """Seconds that the server wants to be left alone for; 0 where it does not say."""
-    text = answer.getheader("Retry-After") or ""
+    text = answer.getheader("Retry-After", "")
     try:
-        if set(text) <= set("0123456789., "):  # "2.5"; "2, 3" from two headers
-            longest = max(float(part) for part in text.split(","))
-            seconds = float(math.ceil(min(longest, MAX_RETRY_AFTER_SECONDS)))
-        else:
-            date: Any = email.utils.parsedate_tz(text)  # without a zone it is GMT
-            # Not datetime: Windows refuses years it dislikes. Nor mktime_tz: it imports.
-            seconds = calendar.timegm(date[:9]) - (date[9] or 0) - time.time()
+        if text[:1].isdigit():  # "2.5"; "2, 3" from two headers
+            seconds = max(float(part) for part in text.split(","))
+            return math.ceil(min(seconds, MAX_RETRY_AFTER_SECONDS))
+        # Not datetime: Windows refuses years it dislikes.
+        date: Any = email.utils.parsedate(text)  # which HTTP has in GMT
+        return min(max(0.0, calendar.timegm(date) - time.time()), MAX_RETRY_AFTER_SECONDS)
     except (TypeError, ValueError, IndexError, OverflowError):  # None, for no date
         return 0.0
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 # -- Notices: what goes to the log -------------------------------------------------------
