@@ -467,7 +467,10 @@ class PushTest(Quiet):
         ((collections.OrderedDict(MAP), "u-42"), {}),
         ((collections.UserDict(MAP), "u-42"), {}),
         ((collections.ChainMap({"plan": "premium"}, {"country": "IN"}), "u-42"), {}),
-        (({"plan": "premium"}, "u-42"), {})]
+        (({"plan": "premium"}, "u-42"), {}),
+        (("plan", "premium", "u-42"), {"custom_dimension_map": None}),
+        ((), {"custom_dimension_key": None, "custom_dimension_map": MAP,
+              "user_id": "u-42"})]
 
     def test_a_push_returns_at_once_and_arrives_as_one_get(self):
         stub, client = self.served(shut=True)
@@ -523,37 +526,40 @@ class ValidationTest(Quiet):
         ("\ud800", "cannot be encoded as UTF-8"),
         ("x" * 256, "must have at most 255 characters, not 256")]
     MAP, NAMED = {"plan": SECRET}, {"custom_dimension_map": {"plan": SECRET}}
-    KIND = "custom_dimension_map must be a mapping, not "
     EMPTY = "custom_dimension_map must not be empty"
     RESERVED = "custom_dimension_key must not be vwo_fs_environment, which VWO reserves"
-    MISSING = "user_id is missing"
-    FORM = "push takes (key, value, user_id) or (map, user_id)"
     CASES = [
         (("vwo_fs_environment", SECRET, "u"), {}, RESERVED),
         (({"a": "b", Liar("vwo_fs_environment"): SECRET}, "u"), {}, RESERVED),
-        ((Series(["a"]), SECRET), {}, KIND + "Series"),
-        (([("plan", SECRET)], "u"), {}, KIND + "list"),
-        (({SECRET}, "u"), {}, KIND + "set"),
-        ((), {"custom_dimension_map": SECRET, "user_id": "u"}, KIND + "str"),
         (({}, SECRET), {}, EMPTY),
         ((), {"custom_dimension_map": {}, "user_id": SECRET}, EMPTY),
         ((Hostile(error=KeyError(SECRET)), SECRET), {},
          "custom_dimension_map cannot be read: KeyError"),
-        (("u", MAP), {}, "the map comes first, then user_id: push(map, user_id)"),
-        (("plan",), {"user_id": SECRET}, "custom_dimension_value is missing"),
-        ((), {}, MISSING), (("plan",), {}, MISSING), (("plan", SECRET), {}, MISSING),
-        ((MAP,), {}, MISSING), ((), NAMED, MISSING),
-        ((SECRET, SECRET, "u", 1), {}, FORM), (("plan", SECRET, "u", None), {}, FORM),
-        ((MAP, "u", "u"), {}, FORM), ((MAP, "u", "u", "u"), {}, FORM),
-        ((MAP, "u"), NAMED, FORM), (("plan", SECRET, "u"), NAMED, FORM),
-        (("plan", SECRET, "u"), {"custom_dimension_map": {}}, FORM),
-        ((MAP, "u"), {"custom_dimension_key": "plan"}, FORM),
-        ((MAP, "u"), {"custom_dimension_value": "premium"}, FORM),
-        (("plan", SECRET, "u"), {"user_id": "u"}, FORM),  # Python itself would raise
-        (("plan", SECRET), {"custom_dimension_key": "plan", "user_id": "u"}, FORM),
-        (("plan", SECRET, "u"), {"tag_key": "plan"}, FORM), ((), {"self": 1}, FORM),
-        (("plan", SECRET, "u"), {"customDimensionMap": None}, FORM),
-        (("plan", SECRET, "u"), {"self": 1}, FORM), ((), {"_self": 1}, FORM)]
+        ((MAP, "u", "u"), {}, "custom_dimension_key must be a str, not dict"),
+        (("plan", SECRET), {"user_id": 5}, "user_id must be a str, not int")]
+    FORMS = [  # that push does not have, and what it says it was given
+        ((Series(["a"]), SECRET), {}, "Series, str"),
+        (([("plan", SECRET)], "u"), {}, "list, str"), (({SECRET}, "u"), {}, "set, str"),
+        ((), {"custom_dimension_map": SECRET, "user_id": "u"}, "str, str"),
+        (("u", MAP), {}, "str, dict"), ((), {}, ""), (("plan",), {}, "str"),
+        (("plan",), {"user_id": SECRET}, "str, str"), (("plan", SECRET), {}, "str, str"),
+        (("plan", SECRET), {"user_id": None}, "str, str, NoneType"),
+        ((MAP,), {}, "dict"), ((), NAMED, "dict"),
+        ((SECRET, SECRET, "u", 1), {}, "str, str, str, int"),
+        (("plan", SECRET, "u", None), {}, "str, str, str, NoneType"),
+        ((MAP, "u", "u", "u"), {}, "dict, str, str, str"),
+        ((MAP, "u"), NAMED, "dict, str, dict"),
+        (("plan", SECRET, "u"), NAMED, "str, str, str, dict"),
+        (("plan", SECRET, "u"), {"custom_dimension_map": {}}, "str, str, str, dict"),
+        ((MAP, "u"), {"custom_dimension_key": "plan"}, "dict, str, str"),
+        ((MAP, "u"), {"custom_dimension_value": "premium"}, "dict, str, str"),
+        (("plan", SECRET, "u"), {"user_id": "u"}, "str, str, str, str"),  # given twice
+        (("plan", SECRET), {"custom_dimension_key": "plan", "user_id": "u"},
+         "str, str, str, str"),
+        (("plan", SECRET, "u"), {"tag_key": "plan"}, "str, str, str, str"),
+        (("plan", SECRET, "u"), {"customDimensionMap": None}, "str, str, str, NoneType"),
+        ((), {"self": 1}, "int"), (("plan", SECRET, "u"), {"self": 1}, "str, str, str, int"),
+        ((), {"_self": 1}, "int")]
 
     def assertRefused(self, reason, *args, fme=False, named=()):
         """This push is refused; the log and requests_for say why, and no secret."""
@@ -590,7 +596,9 @@ class ValidationTest(Quiet):
             self.assertRefused(value + words, {"a": 1, "b": wrong}, "u", fme=True)
 
     def test_what_fits_no_form_is_refused_with_the_form_that_was_meant(self):
-        for args, named, reason in self.CASES:
+        for args, named, reason in self.CASES + [
+                (*form, "push takes (key, value, user_id) or (map, user_id), not (%s)" % types)
+                for *form, types in self.FORMS]:
             self.assertRefused(reason, *args, named=named)
             self.assertRefused(reason, *args, named=named, fme=True)
 

@@ -227,10 +227,10 @@ def _place(error: BaseException) -> str:
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
 _UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its high bits set to 10
-_MISSING: Any = object()  # an argument that was not given
-_ORDER = ("custom_dimension_key", "custom_dimension_value", "user_id")  # push's arguments
-_NAMES = {*_ORDER, "custom_dimension_map"}
-_FORMS = "push takes (key, value, user_id) or (map, user_id)"
+_MISSING: Any = object()  # what is not there
+# The two forms of push.
+_SINGLE = "custom_dimension_key", "custom_dimension_value", "user_id"
+_SEVERAL = "custom_dimension_map", "user_id"
 
 
 class _Invalid(ValueError):
@@ -265,11 +265,8 @@ def _text(name: str, value: Any) -> str:
 
 def _digits(account_id: Any) -> str:
     """Return *account_id* as it is written; "" where that is no decimal number."""
-    if type(account_id) is int:
-        try:
-            text = str(account_id)
-        except ValueError:  # Python refuses to write out thousands of digits
-            return ""
+    if type(account_id) is int:  # Python refuses to write out thousands of digits
+        text = str(account_id) if abs(account_id) < 10 ** 99 else ""
     elif issubclass(type(account_id), str):
         text = _text("account_id", account_id)
     else:
@@ -301,8 +298,6 @@ def _is_mapping(value: Any) -> bool:
 
 def _checked_text(name: str, value: Any, limit: int | None) -> str:
     """Return *value* as an exact str, or raise `_Invalid`."""
-    if value is _MISSING:
-        raise _Invalid(name + " is missing")
     if not issubclass(type(value), str):
         raise _Invalid(name + " must be a str", type(value).__name__)
     text = str.__str__(value)
@@ -320,7 +315,7 @@ def _checked_text(name: str, value: Any, limit: int | None) -> str:
 def _checked_value(value: Any, fme: bool) -> Any:
     """Return *value*, which may be a number or a bool in FME, or raise `_Invalid`."""
     name = "custom_dimension_value"
-    if not fme or type(value) is str or value is _MISSING:
+    if not fme or type(value) is str:
         return _checked_text(name, value, MAX_TEXT_CHARS)
     if type(value) not in (bool, int, float):
         raise _Invalid(name + " must be a str, bool, int or float", type(value).__name__)
@@ -333,36 +328,28 @@ def _checked_value(value: Any, fme: bool) -> Any:
 
 def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
            ) -> tuple[Any, list[tuple[Any, Any]]]:
-    """Return the user id and the (key, value) pairs of a push, in any of its forms."""
-    given = dict(zip(_ORDER, args), **kwargs)
-    key, value, user_id = [given.get(name, _MISSING) for name in _ORDER]
-    dimensions = given.get("custom_dimension_map")
-    if dimensions is not None:
-        if any(each is not None and each is not _MISSING for each in (key, value)):
-            raise _Invalid(_FORMS)
-    elif user_id is _MISSING and _is_mapping(value) and not _is_mapping(key):
-        raise _Invalid("the map comes first, then user_id: push(map, user_id)")
-    elif _is_mapping(key) or (user_id is _MISSING and value is not _MISSING
-                              and not issubclass(type(key), str)):
-        # push(map, user_id). Of two arguments, the first is meant as the map unless a str.
-        if value is not _MISSING and user_id is not _MISSING:
-            raise _Invalid(_FORMS)
-        dimensions, user_id = key, user_id if value is _MISSING else value
-    else:
+    """Return the user id and the (key, value) pairs of a push, in either of its forms."""
+    # None by name is like an argument that is left out.
+    named = {name: value for name, value in kwargs.items()
+             if value is not None or name not in _SINGLE + _SEVERAL}
+    number = len(args) + len(named)
+    given = dict(zip(_SEVERAL if number == 2 else _SINGLE, args), **named)
+    if len(given) == number and given.keys() == {*_SINGLE}:
+        key, value, user_id = [given[name] for name in _SINGLE]
         return user_id, [(key, value)]
-    if not _is_mapping(dimensions):
-        raise _Invalid("custom_dimension_map must be a mapping", type(dimensions).__name__)
-    items = list(dict(dimensions).items())
-    if not items:
-        raise _Invalid("custom_dimension_map must not be empty")
-    return user_id, items
+    dimensions: Any = given.get("custom_dimension_map")
+    if len(given) == number and given.keys() == {*_SEVERAL} and _is_mapping(dimensions):
+        items = list(dict(dimensions).items())
+        if not items:
+            raise _Invalid("custom_dimension_map must not be empty")
+        return given["user_id"], items
+    types = ", ".join([type(value).__name__ for value in (*args, *kwargs.values())])
+    raise _Invalid("push takes (key, value, user_id) or (map, user_id)", "(%s)" % types)
 
 
 def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return (user id, key, value, key, value, ...) of what `Client.push` was given, or
     raise `_Invalid`."""
-    if len(args) > 3 or not {*kwargs} <= _NAMES - {*_ORDER[:len(args)]}:
-        raise _Invalid(_FORMS)
     try:
         user_id, items = _items(args, kwargs)
         checked = [_checked_text("user_id", user_id, None)]
@@ -383,6 +370,8 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple
 # -- Wire: what is sent. Pure: no clock, no random, no state -----------------------------
 
 _AGENT = "%s/%s" % (SDK_NAME, __version__)
+_SDK = ("sdk", SDK_NAME), ("sdk-v", __version__)  # in a query of FullStack
+_SN = ("sn", SDK_NAME), ("sv", __version__)  # in a query of FME
 
 
 class Request(_Request):
@@ -410,9 +399,8 @@ def _query(*pairs: tuple[str, object]) -> str:
 
 
 def _visitor(config: _Config, user_id: str) -> str:
-    # In FME, D or J and 32 hex digits are the UUID that the web tag keeps in a browser.
-    if (config.web_visitors and len(user_id) == 33 and user_id[0] in "DJ"
-            and not user_id[1:].strip("0123456789abcdefABCDEF")):
+    # In FME, such an id is the UUID that the web tag keeps in a browser.
+    if config.web_visitors and re.fullmatch("[DJ][0-9A-Fa-f]{32}", user_id):
         return user_id
     return _uuid5(config.namespace, user_id)
 
@@ -437,20 +425,18 @@ def _prepare(config: _Config) -> None:
     """
     base, fme = config.base_url, config.fme
     account, env = ("a", config.account_id), ("env", config.sdk_key)
-    sdk = ("sdk", SDK_NAME), ("sdk-v", __version__)
-    sn = ("sn", SDK_NAME), ("sv", __version__)
     config.namespace = _namespace(config.account_id)
     config.get_url = (
         base + "/server-side/push?" + _query(("account_id", config.account_id)),
-        "&" + _query(env, ("ap", "server"), *sdk, ("tags", "")))
+        "&" + _query(env, ("ap", "server"), *_SDK, ("tags", "")))
     config.event_url = (
         base + "/events/t?" + _query(
             ("en", "vwo_syncVisitorProp"), account, *(() if fme else (env,))),
         "&" + _query(("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
-                     *((*sn, env) if fme else ())))
+                     *((*_SN, env) if fme else ())))
     config.batch_url = base + (
-        "/server-side/batch-events-v2?" + _query(account, env, *sn) if fme else
-        "/server-side/batch-events?" + _query(account, *sdk, env))
+        "/server-side/batch-events-v2?" + _query(account, env, *_SN) if fme else
+        "/server-side/batch-events?" + _query(account, *_SDK, env))
     environment = {RESERVED_KEY: config.sdk_key}
     config.environment = _quoted(environment)[:-1]
     config.properties = _quoted({
@@ -760,16 +746,18 @@ class _Connection:
 
     def shut(self) -> None:
         """From another thread: end whatever the owner is waiting for, for good."""
-        self._shut = True
+        self._shut, sock = True, self._sock
+        if sock is None:
+            return
         # Not sock.shutdown: a TLS socket drops its TLS layer there, and its owner would go
         # on in plain text. eventlet's socket.socket has no shutdown.
         shutdown: Any = getattr(socket.socket, "shutdown", None)
         try:
             if shutdown is None:
-                self._sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)
             else:
-                shutdown(self._sock, socket.SHUT_RDWR)
-        except (AttributeError, TypeError, OSError):  # no socket, or not connected
+                shutdown(sock, socket.SHUT_RDWR)
+        except OSError:  # not connected, or closed meanwhile
             pass
 
     def forget(self) -> None:
@@ -2201,24 +2189,18 @@ def _from_settings(settings: Any) -> dict[str, Any]:
         settings = settings.lstrip("\ufeff")  # a Byte Order Mark, which json skips in bytes
     if type(settings) in (str, bytes):
         settings = _parsed(settings)
-        if settings is _MISSING:
-            raise ValueError("the settings are not JSON")
     if not _is_mapping(settings):
         raise TypeError("the settings must be a JSON object")
     options: dict[str, Any] = {"fme": "features" in settings}
-    kinds: tuple[type, ...]
-    for member, option, kinds, default in (
-            ("accountId", "account_id", (int, str), _MISSING),
-            ("sdkKey", "sdk_key", (str,), _MISSING),
-            ("collectionPrefix", "collection_prefix", (str, type(None)), None),
-            ("isEventArchEnabled", "event_arch", (bool,), False),
-            ("isWebConnectivityEnabled", "web_visitors", (bool,), True)):
-        options[option] = value = settings.get(member, default)
-        if value is _MISSING:
+    for member, option, default in (
+            ("accountId", "account_id", _MISSING), ("sdkKey", "sdk_key", _MISSING),
+            ("collectionPrefix", "collection_prefix", None),
+            ("isEventArchEnabled", "event_arch", False),
+            ("isWebConnectivityEnabled", "web_visitors", True)):
+        options[option] = settings.get(member, default)
+        if options[option] is _MISSING:
             raise ValueError("the settings have no " + member)
-        if type(value) not in kinds:
-            raise TypeError("%s in the settings must be %s" % (
-                member, " or ".join(kind.__name__ for kind in kinds)))
+    _option("isWebConnectivityEnabled", options["web_visitors"], (bool,), "true or false")
     return options
 
 
@@ -2227,8 +2209,7 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
     query = _query(
         ("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
         ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
-        *((("sn", SDK_NAME), ("sv", __version__), ("s", "prod")) if fme else
-          (("sdk", SDK_NAME), ("sdk-v", __version__))))
+        *((*_SN, ("s", "prod")) if fme else _SDK))
     return Request("GET", "%s%s/server-side/%s?%s" % (
         endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query),
         {"User-Agent": _AGENT}, None)
@@ -2236,26 +2217,20 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
 
 def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
     """The settings in the answer to *request*. Raises what `fetch_settings` raises."""
-    body, why = b"", "the answer was cut off"
     try:
         answer = connection.exchange(request, seconds)
-        if 200 <= answer.status < 300:
-            body = answer.read(MAX_SETTINGS_BYTES + 1)
-            if not answer.length or len(body) > MAX_SETTINGS_BYTES:
-                why = ""  # read(number) does not raise for an answer that was cut off
-        else:
-            why = "HTTP status %d" % answer.status
-    except _Failure as failure:
-        why = str(failure)
+        if not 200 <= answer.status < 300:
+            raise _Failure("http", "HTTP status %d" % answer.status)
+        body = answer.read(MAX_SETTINGS_BYTES + 1)
+        if answer.length and len(body) <= MAX_SETTINGS_BYTES:
+            raise _Failure("response", "the answer was cut off")  # read(number) is silent
     except Exception as error:
         if _is_interrupt(error):
             raise
-        if isinstance(error, _TimedOut):
-            why = str(connection.failure(error))
+        failure = connection.failure(error)
+        raise ConnectionError("VWO's settings: %s" % failure) from None
     finally:
         connection.close()
-    if why:
-        raise ConnectionError("VWO's settings: " + why)
     if len(body) > MAX_SETTINGS_BYTES:
         raise ValueError("VWO's settings are longer than 8 MiB")
     settings = _parsed(body)
