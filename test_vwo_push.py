@@ -4103,15 +4103,14 @@ class WhyTest(EdgeCase):
         mute, hangs_up = self.raw(Peer.wait).url, self.raw(Peer.read).url
         drips = self.raw(lambda peer: peer.drip(b"\x16\x03\x03\x40\x00\x02")).url
         hangs_up_early = secured(self.raw(lambda peer: peer.sock.recv(9999)).url)
-        alert, closed = b"\x15\x03\x01\x00\x02\x02\x46", (
-            "the server closed the connection without an answer")
+        alert, closed = b"\x15\x03\x01\x00\x02\x02\x46", "RemoteDisconnected"
         for url, error, detail, *env in (
                 (refused, "connection", self.said(refused)),
                 (resets, "connection", self.said(resets)),
                 ("http://nowhere", "connection", "[Errno %d] %s" % NO_SUCH_NAME),
                 (hangs_up, "connection", closed),
-                (says(OK[:20]), "response", "the answer was cut off"),
-                (says(b"SSH-2.0-OpenSSH\r\n"), "response", "the answer is not HTTP"),
+                (says(OK[:20]), "response", "IncompleteRead"),
+                (says(b"SSH-2.0-OpenSSH\r\n"), "response", "BadStatusLine"),
                 (secure.replace("https", "http"), "connection", self.said(resets)),
                 (mute, "timeout", "no answer within 0.2 s"),
                 (secured(drips), "timeout", "no TLS handshake within 0.2 s", trust),
@@ -4387,7 +4386,7 @@ class CommandTest(CommandCase):
                         (" --collection-prefix a/b", "collection_prefix"),
                         (" --settings " + link, "missing"),
                         (" --settings " + self.folder, os.path.basename(self.folder)),
-                        (" --settings " + source, "not JSON"),
+                        (" --settings " + source, "JSON object"),
                         (" --settings " + self.write("{}"), "accountId")))):
             ran = self.main(*CREDENTIALS, *given.split())
             self.assertEqual(ran.out, "")
