@@ -259,12 +259,14 @@ def _text(name: str, value: Any, wanted: str = "a str") -> str:
 
 
 def _digits(account_id: Any) -> str:
-    """Return *account_id* as it is written; "" where that is no decimal number."""
+    """Return *account_id* as it is written."""
     if type(account_id) is int:  # Python refuses to write out thousands of digits
         text = str(account_id) if abs(account_id) < 10 ** 99 else ""
     else:
         text = _text("account_id", account_id, "an int or a decimal str")
-    return text if text.isascii() and text.isdigit() else ""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("account_id must be an int of at least 0, or its digits")
+    return text
 
 
 def visitor_uuid(account_id: int | str, user_id: str) -> str:
@@ -275,8 +277,6 @@ def visitor_uuid(account_id: int | str, user_id: str) -> str:
     pair has the same UUID in every VWO SDK. Raises `TypeError` or `ValueError`.
     """
     account = _digits(account_id)
-    if not account:
-        raise ValueError("account_id must be an int of at least 0, or its digits")
     name = _text("user_id", user_id)
     _load(network=False)
     try:
@@ -322,16 +322,14 @@ def _checked_value(value: Any, fme: bool) -> Any:
 def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
            ) -> tuple[Any, list[tuple[Any, Any]]]:
     """Return the user id and the (key, value) pairs of a push, in either of its forms."""
-    # None by name is like an argument that is left out.
-    named = {name: value for name, value in kwargs.items()
-             if value is not None or name not in _SINGLE + _SEVERAL}
-    number = len(args) + len(named)
-    given = dict(zip(_SEVERAL if number == 2 else _SINGLE, args), **named)
-    if len(given) == number and given.keys() == {*_SINGLE}:
+    number = len(args) + len(kwargs)
+    given = dict(zip(_SEVERAL if number == 2 else _SINGLE, args), **kwargs)
+    names = given.keys() if len(given) == number else ()  # else one is given twice
+    dimensions: Any = given.get("custom_dimension_map")
+    if names == {*_SINGLE}:
         key, value, user_id = [given[name] for name in _SINGLE]
         return user_id, [(key, value)]
-    dimensions: Any = given.get("custom_dimension_map")
-    if len(given) == number and given.keys() == {*_SEVERAL} and _is_mapping(dimensions):
+    if names == {*_SEVERAL} and _is_mapping(dimensions):
         items = list(dict(dimensions).items())
         if not items:
             raise _Invalid("custom_dimension_map must not be empty")
@@ -424,10 +422,9 @@ def _prepare(config: _Config) -> None:
         base + "/server-side/push?" + _query(("account_id", config.account_id)),
         "&" + _query(env, ("ap", "server"), *_SDK, ("tags", "")))
     config.event_url = (
-        base + "/events/t?" + _query(
-            ("en", "vwo_syncVisitorProp"), account, *(() if fme else (env,))),
+        base + "/events/t?" + _query(("en", "vwo_syncVisitorProp"), account, env),
         "&" + _query(("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
-                     *((*_SN, env) if fme else ())))
+                     *(_SN if fme else ())))
     config.batch_url = base + (
         "/server-side/batch-events-v2?" + _query(account, env, *_SN) if fme else
         "/server-side/batch-events?" + _query(account, *_SDK, env))
@@ -542,10 +539,6 @@ class _Failure(Exception):
         self.status, self.wait = status, wait
 
 
-class _TimedOut(Exception):
-    """The deadline of an attempt has passed. No OSError: `exchange` resends after one."""
-
-
 _URL = (  # matched without regard to case
     r"(?:(https?)://)?"
     r"([^/]*@)?"  # user:password@
@@ -612,8 +605,9 @@ def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
         if not found:
             raise ValueError("none found")
     except Exception as error:  # a library that replaces SSLContext may raise any class
+        why = str(error) or type(error).__name__
         raise ValueError("the CA certificates cannot be used, see SSL_CERT_FILE and "
-                         "SSLKEYLOGFILE: %s" % (str(error) or type(error).__name__)) from None
+                         "SSLKEYLOGFILE: " + why) from None
     return context
 
 
@@ -707,10 +701,8 @@ class _Connection:
                     raise
                 # The server may close a kept connection just when we use it again. Once a
                 # byte of an answer has come, it has the request: do not send it again.
-                if reused and not self._heard and not self._shut and isinstance(
-                        error, OSError):
-                    continue
-                raise self.failure(error) from None
+                if not reused or self._heard or not isinstance(error, OSError):
+                    raise self.failure(error) from None
 
     def tidy(self) -> None:
         """Read the rest of the answer, so that the connection can be used again."""
@@ -743,7 +735,7 @@ class _Connection:
             # Not sock.shutdown: a TLS socket drops its TLS layer there, and its owner would
             # go on in plain text.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except (OSError, AttributeError):  # it is not connected; eventlet has no such method
+        except (OSError, AttributeError):  # not connected; eventlet has no such method
             pass
 
     def forget(self) -> None:
@@ -761,7 +753,7 @@ class _Connection:
             buffer[:len(part)] = part
             return len(part)
         if self._heard and self._left() < 0:
-            raise _TimedOut  # _wait does not see it where the server floods us
+            raise self._timeout()  # _wait does not see it where the server floods us
         received: int = self._call(self._sock.recv_into, buffer)
         if not received and self._heard and self._response is None:
             # http.client takes the end of all for the end of the head.
@@ -783,7 +775,7 @@ class _Connection:
 
     def _wait(self, writing: bool) -> None:
         """Wait until the socket can be read, or if *writing*, be written, or raise
-        `_TimedOut`. After the end it is looked at once more: the answer may be there."""
+        `_Failure`. After the end it is looked at once more: the answer may be there."""
         while True:
             left = self._left()
             seconds = max(0.0, min(left, FROZEN_SECONDS))
@@ -797,7 +789,12 @@ class _Connection:
             if ready:
                 return
             if left <= 0:
-                raise _TimedOut
+                raise self._timeout()
+
+    def _timeout(self) -> _Failure:  # no OSError: `exchange` resends after one
+        awaited = {"proxy": "answer from the proxy", "tls": "TLS handshake"}
+        return _Failure("timeout", "no %s within %g s" % (
+            awaited.get(self.stage, self.stage), self._seconds))
 
     def _try(self, call: Callable[..., Any], *args: Any) -> Any:
         """Make one non-blocking socket call; None where it would have to wait."""
@@ -942,11 +939,8 @@ class _Connection:
         """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
-        if isinstance(error, _TimedOut) or (
-                isinstance(error, socket.timeout) and error.errno is None):  # by connect
-            words = {"proxy": "answer from the proxy", "tls": "TLS handshake"}
-            return _Failure("timeout", "no %s within %g s" % (
-                words.get(self.stage, self.stage), self._seconds))
+        if isinstance(error, socket.timeout) and error.errno is None:  # not the system's
+            return self._timeout()
         kind, detail, retry = "response", type(error).__name__, True
         if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
             kind, retry = "tls", not isinstance(error, ssl.SSLCertVerificationError)
@@ -1867,7 +1861,7 @@ def _timeout(timeout: Any) -> float:
 
 def _account(account_id: Any) -> str:
     text = _digits(account_id)
-    if not text or text[0] == "0":
+    if text[0] == "0":
         raise ValueError("account_id must be a positive int, or its digits")
     return text
 
@@ -2202,8 +2196,8 @@ def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[
         if not 200 <= answer.status < 300:
             raise _Failure("http", "HTTP status %d" % answer.status)
         body = answer.read(MAX_SETTINGS_BYTES + 1)
-        if answer.length and len(body) <= MAX_SETTINGS_BYTES:
-            raise _Failure("response", "the answer was cut off")  # read(number) is silent
+        if answer.length or len(body) > MAX_SETTINGS_BYTES:
+            raise _Failure("response", "the answer was cut off, or is longer than 8 MiB")
     except Exception as error:
         if _is_interrupt(error):
             raise
@@ -2211,8 +2205,6 @@ def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[
         raise ConnectionError("VWO's settings: %s" % failure) from None
     finally:
         connection.close()
-    if len(body) > MAX_SETTINGS_BYTES:
-        raise ValueError("VWO's settings are longer than 8 MiB")
     settings = _parsed(body)
     if not _is_mapping(settings):
         raise ValueError("VWO's settings are not a JSON object")
@@ -2225,8 +2217,8 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
     """Return the settings that VWO keeps for an account, for `Client.from_settings`.
 
     The arguments are those of `Client`; *timeout* is for the whole answer. Waits for
-    the network, and tries once. Raises `ConnectionError` where there is no answer or
-    one that is not 2xx, and `ValueError` for a body over 8 MiB or not a JSON object.
+    the network, and tries once. Raises `ConnectionError` where there is no answer, one
+    that is not 2xx, or one over 8 MiB, and `ValueError` where it is not a JSON object.
     """
     _option("fme", fme, (bool,), "True or False")
     seconds = _timeout(timeout)
