@@ -583,13 +583,11 @@ def _proxy_for(scheme: str, host: str, port: int,
     return proxy.strip("[]"), number or 80, headers
 
 
-def _tls_context(given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """*given*, or else a context that verifies. Raises `ValueError` if all would fail."""
+def _tls_context() -> ssl.SSLContext:
+    """A context that verifies. Raises `ValueError` where every handshake would fail."""
     if "ssl" not in globals():
         raise ValueError("base_url is https, and this Python has no ssl module: "
                          "use an http:// base_url, or a transport")
-    if given is not None:
-        return given
     try:
         context = ssl.create_default_context()
         context.minimum_version = max(  # Python 3.9 alone would take TLS 1.0
@@ -626,18 +624,16 @@ class _Endpoint:
         self.authority = self.target if port else literal
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path = path.rstrip("/")
-        self.ssl_context: ssl.SSLContext | None = None
-        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # a call would wait
-        self.proxy: tuple[str, int, dict[str, str]] | None = None
         # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
         if ssl_context is not None and not callable(
                 getattr(ssl_context, "wrap_socket", None)):
             raise TypeError("ssl_context must be an ssl.SSLContext, or None")
-        if network:
-            self.proxy = _proxy_for(self.scheme, self.host, self.port)
-            if self.scheme == "https":
-                self.ssl_context = _tls_context(ssl_context)
-                self.not_yet += ssl.SSLWantReadError, ssl.SSLWantWriteError
+        self.proxy = _proxy_for(self.scheme, self.host, self.port) if network else None
+        tls = network and self.scheme == "https"
+        self.ssl_context = (ssl_context or _tls_context()) if tls else None
+        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # a call would wait
+        if tls:
+            self.not_yet += ssl.SSLWantReadError, ssl.SSLWantWriteError
 
 
 def _head(start: str, headers: dict[str, str]) -> bytes:
@@ -722,7 +718,10 @@ class _Connection:
                 raise
 
     def close(self) -> None:
-        sock, self._sock, self._response = self._sock, None, None
+        sock, answer = self._sock, self._response
+        self._sock = self._response = None
+        if answer is not None:  # the garbage collector would close its parts in any order
+            answer.close()
         if sock is not None:
             sock.close()
 
@@ -916,9 +915,6 @@ class _Connection:
     def _receive(self, method: str) -> http.client.HTTPResponse:
         stream: Any = _Stream(self)
         answer = http.client.HTTPResponse(stream, method=method)
-        # Its close() flushes its buffer. That raises where the garbage collector has closed
-        # the buffer first, and from 3.13 on it would be printed.
-        vars(answer)["flush"] = int
         answer.begin()
         while answer.status < 200:  # http.client passes over 100, but not over 103
             vars(answer)["headers"] = None
@@ -2191,20 +2187,22 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
 
 def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
     """The settings in the answer to *request*. Raises what `fetch_settings` raises."""
+    body, why = b"", ""
     try:
         answer = connection.exchange(request, seconds)
-        if not 200 <= answer.status < 300:
-            raise _Failure("http", "HTTP status %d" % answer.status)
         body = answer.read(MAX_SETTINGS_BYTES + 1)
-        if answer.length or len(body) > MAX_SETTINGS_BYTES:
-            raise _Failure("response", "the answer was cut off, or is longer than 8 MiB")
+        if not 200 <= answer.status < 300:
+            why = "HTTP status %d" % answer.status
+        elif answer.length or len(body) > MAX_SETTINGS_BYTES:
+            why = "the answer was cut off, or is longer than 8 MiB"
     except Exception as error:
         if _is_interrupt(error):
             raise
-        failure = connection.failure(error)
-        raise ConnectionError("VWO's settings: %s" % failure) from None
+        why = str(connection.failure(error))
     finally:
         connection.close()
+    if why:  # not raised above: the error would keep the answer
+        raise ConnectionError("VWO's settings: " + why)
     settings = _parsed(body)
     if not _is_mapping(settings):
         raise ValueError("VWO's settings are not a JSON object")
