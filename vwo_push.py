@@ -176,20 +176,17 @@ def _is_interrupt(error: BaseException) -> bool:
         return False
     if not isinstance(error, Exception):
         return True
-    codes: list[Any] = []
-    for number in range(1, getattr(signal, "NSIG", 1)):  # WASI knows no signal
-        handler: Any = signal.getsignal(number)
-        if not callable(handler):  # SIG_DFL, whose type.__call__ runs in all enum look-ups
-            continue
-        handler = getattr(handler, "func", handler)  # of a functools.partial
-        codes += [getattr(each, "__code__", None) for each in (
-            handler, type(handler).__call__)]
+    numbers = range(1, getattr(signal, "NSIG", 1))  # WASI knows no signal
+    codes: list[Any] = [
+        getattr(each, "__code__", None)
+        # SIG_DFL is not callable; all look-ups in enums run the __call__ of its type.
+        for handler in filter(callable, map(signal.getsignal, numbers))
+        # The function itself, that of a functools.partial, or that of an object.
+        for each in (handler, getattr(handler, "func", None), type(handler).__call__)]
     trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in codes:
-            return True
+    while trace is not None and trace.tb_frame.f_code not in codes:
         trace = trace.tb_next
-    return False
+    return trace is not None
 
 
 def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -> Any:
@@ -200,18 +197,15 @@ def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -
     its block, and the lock would stay taken for ever.
     """
     nested = lock._is_owned()  # this is a signal handler or a finaliser in such a call
-    result = None
     try:
         try:
-            if nested or lock.acquire(wait):
-                result = call(*args)
+            return call(*args) if nested or lock.acquire(wait) else None
         finally:
             if not nested and lock._is_owned():
                 lock.release()
     finally:  # again: an interrupt may have come before the first one released it
         if not nested and lock._is_owned():
             lock.release()
-    return result
 
 
 def _place(error: BaseException) -> str:
@@ -376,9 +370,8 @@ class Request(_Request):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        size = 0 if self.body is None else len(self.body)
         return "<Request %s %s, query masked, body of %d bytes>" % (
-            self.method, self.url.partition("?")[0], size)
+            self.method, self.url.partition("?")[0], len(self.body or b""))
 
 
 def _nonce(source: random.Random) -> str:
@@ -625,8 +618,7 @@ class _Endpoint:
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path = path.rstrip("/")
         # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
-        if ssl_context is not None and not callable(
-                getattr(ssl_context, "wrap_socket", None)):
+        if ssl_context is not None and not hasattr(ssl_context, "wrap_socket"):
             raise TypeError("ssl_context must be an ssl.SSLContext, or None")
         self.proxy = _proxy_for(self.scheme, self.host, self.port) if network else None
         tls = network and self.scheme == "https"
@@ -676,13 +668,11 @@ class _Connection:
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
         self._seconds = self._end = 0.0  # the attempt may take so long, and until then
-        self._seen = 0.0  # when _left was called last
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
         """Send *request* and return the answer once its headers are there; its body is
         left to `tidy`. Raises `_Failure`."""
-        self._seconds, self._seen, self._heard = seconds, _now(), False
-        self._end = self._seen + seconds
+        self._seconds, self._end, self._heard = seconds, _now() + seconds, False
         while True:
             reused = self._sock is not None
             try:
@@ -751,7 +741,7 @@ class _Connection:
             part, self._early = self._early[:len(buffer)], self._early[len(buffer):]
             buffer[:len(part)] = part
             return len(part)
-        if self._heard and self._left() < 0:
+        if self._heard and _now() > self._end:
             raise self._timeout()  # _wait does not see it where the server floods us
         received: int = self._call(self._sock.recv_into, buffer)
         if not received and self._heard and self._response is None:
@@ -762,21 +752,12 @@ class _Connection:
 
     # Waiting.
 
-    def _left(self, asleep: float = 0.0) -> float:
-        """Seconds that are left of the attempt. The caller has waited at most *asleep*, or
-        FROZEN_SECONDS, since the last call. If far more time has passed, the process was
-        frozen, and the attempt gets that time back."""
-        now = _now()
-        gap, self._seen = now - self._seen, now
-        if gap > asleep + 2 * FROZEN_SECONDS:
-            self._end += gap
-        return self._end - now
-
     def _wait(self, writing: bool) -> None:
         """Wait until the socket can be read, or if *writing*, be written, or raise
         `_Failure`. After the end it is looked at once more: the answer may be there."""
         while True:
-            left = self._left()
+            began = _now()
+            left = self._end - began
             seconds = max(0.0, min(left, FROZEN_SECONDS))
             if hasattr(select, "poll"):  # select fails from descriptor 1024 on
                 poll = select.poll()
@@ -785,6 +766,9 @@ class _Connection:
             else:
                 both = [self._sock]
                 ready = any(select.select(both, both * writing, (), seconds))
+            overslept = _now() - began - seconds
+            if overslept > FROZEN_SECONDS:  # frozen; the attempt gets that time back
+                self._end += overslept
             if ready:
                 return
             if left <= 0:
@@ -837,20 +821,20 @@ class _Connection:
         """Connect to an address of *host*. All but the last are tried briefly, because one
         may never answer. The next time it starts with the one that was tried last: either
         that has answered, or now another is the last."""
-        left = self._left()
+        began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-        self._end += left - self._left()  # the look-up does not count
+        self._end += _now() - began  # the look-up does not count
         addresses.sort(key=lambda address: address != self._tried)
         if self.stage == "name":
             self.stage = "connection"
         while addresses and not self._shut:
             address = self._tried = addresses.pop(0)
             limit = NEXT_ADDRESS_SECONDS if addresses else MAX_CONNECT_SECONDS
-            seconds = max(0.01, min(limit, self._left() / (len(addresses) + 1)))
+            share = (self._end - _now()) / (len(addresses) + 1)
             try:
                 self._sock = sock = socket.socket(*address[:3])  # now `shut` finds it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(seconds)
+                sock.settimeout(max(0.01, min(limit, share)))
                 sock.connect(address[4])
                 sock.settimeout(0.0)
                 return
@@ -858,8 +842,6 @@ class _Connection:
                 self.close()
                 if not addresses or _is_interrupt(error):
                     raise
-            finally:
-                self._left(seconds)  # or a long wait would be taken for a freeze
         raise ConnectionError
 
     def _tunnel(self, headers: dict[str, str]) -> None:
@@ -925,7 +907,7 @@ class _Connection:
         """Raise an OSError where a kept connection cannot be used again. A NAT forgets
         silently, and a thawed Lambda finds its connections closed."""
         wall, mono = self._used
-        idle = max(time.time() - wall, self._seen - mono)  # one may stand still in a freeze
+        idle = max(time.time() - wall, _now() - mono)  # one may stand still in a freeze
         # Bytes that nobody asked for would be taken for the next answer. recv does not
         # return what TLS says for itself, such as session tickets.
         if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
@@ -2190,11 +2172,12 @@ def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[
     body, why = b"", ""
     try:
         answer = connection.exchange(request, seconds)
-        body = answer.read(MAX_SETTINGS_BYTES + 1)
-        if not 200 <= answer.status < 300:
+        if 200 <= answer.status < 300:
+            body = answer.read(MAX_SETTINGS_BYTES + 1)
+            if answer.length or len(body) > MAX_SETTINGS_BYTES:
+                why = "the answer was cut off, or is longer than 8 MiB"
+        else:
             why = "HTTP status %d" % answer.status
-        elif answer.length or len(body) > MAX_SETTINGS_BYTES:
-            why = "the answer was cut off, or is longer than 8 MiB"
     except Exception as error:
         if _is_interrupt(error):
             raise
