@@ -535,14 +535,14 @@ class ValidationTest(Quiet):
         ((MAP, "u", "u"), {}, "custom_dimension_key must be a str, not dict"),
         (("plan", SECRET), {"user_id": 5}, "user_id must be a str, not int"),
         (("plan", SECRET), {"user_id": None}, "user_id must be a str, not NoneType")]
+    FORM = "push takes (key, value, user_id) or (map, user_id), not (%s)"
     FORMS = [  # that push does not have, and what it says it was given
         ((Series(["a"]), SECRET), {}, "Series, str"),
         (([("plan", SECRET)], "u"), {}, "list, str"), (({SECRET}, "u"), {}, "set, str"),
         ((), {"custom_dimension_map": SECRET, "user_id": "u"}, "str, str"),
         (("u", MAP), {}, "str, dict"), ((), {}, ""), (("plan",), {}, "str"),
-        (("plan",), {"user_id": SECRET}, "str, str"), (("plan", SECRET), {}, "str, str"),
-        ((MAP,), {}, "dict"), ((), NAMED, "dict"),
-        ((SECRET, SECRET, "u", 1), {}, "str, str, str, int"),
+        (("k",), {"user_id": SECRET}, "str, str"), (("k", SECRET), {}, "str, str"),
+        ((MAP,), {}, "dict"), ((), NAMED, "dict"), (("u",) * 4, {}, "str, str, str, str"),
         (("plan", SECRET, "u", None), {}, "str, str, str, NoneType"),
         ((MAP, "u", "u", "u"), {}, "dict, str, str, str"),
         ((MAP, "u"), NAMED, "dict, str, dict"),
@@ -551,12 +551,10 @@ class ValidationTest(Quiet):
         ((MAP, "u"), {"custom_dimension_key": "plan"}, "dict, str, str"),
         ((MAP, "u"), {"custom_dimension_value": "premium"}, "dict, str, str"),
         (("plan", SECRET, "u"), {"user_id": "u"}, "str, str, str, str"),  # given twice
-        (("plan", SECRET), {"custom_dimension_key": "plan", "user_id": "u"},
-         "str, str, str, str"),
+        (("k", SECRET), {"custom_dimension_key": "k"}, "str, str, str"),
         (("plan", SECRET, "u"), {"tag_key": "plan"}, "str, str, str, str"),
         (("plan", SECRET, "u"), {"customDimensionMap": None}, "str, str, str, NoneType"),
-        ((), {"self": 1}, "int"), (("plan", SECRET, "u"), {"self": 1}, "str, str, str, int"),
-        ((), {"_self": 1}, "int")]
+        ((), {"self": 1}, "int"), (("k", SECRET, "u"), {"self": 1}, "str, str, str, int")]
 
     def assertRefused(self, reason, *args, fme=False, named=()):
         """This push is refused; the log and requests_for say why, and no secret."""
@@ -594,8 +592,7 @@ class ValidationTest(Quiet):
 
     def test_what_fits_no_form_is_refused_with_the_form_that_was_meant(self):
         for args, named, reason in self.CASES + [
-                (*form, "push takes (key, value, user_id) or (map, user_id), not (%s)" % types)
-                for *form, types in self.FORMS]:
+                (*form, self.FORM % types) for *form, types in self.FORMS]:
             self.assertRefused(reason, *args, named=named)
             self.assertRefused(reason, *args, named=named, fme=True)
 
@@ -3517,8 +3514,8 @@ class KeepAliveTest(EdgeCase):
            (LATE, EMPTY + CHUNKED, b""), (LATE, EMPTY + CHUNKED, CHUNKS),
            (LATE, EMPTY + LENGTH % 5, b""), (LATE, EMPTY + LENGTH % 5, b"hello"),
            (KEPT, HTTP + CHUNKED + LENGTH % 3, CHUNKS), (KEPT, HTTP + TWO * 2, b"ok"),
-           (LATE, HTTP + TWO + b", 2", b"ok"),
-           (LATE, HTTP + CHUNKED.replace(b"ch", b"gzip, ch"), b"ok"))
+           (LATE, HTTP + CHUNKED.replace(b"ch", b"gzip, ch"), b"ok"),
+           (LATE, HTTP + TWO + b", 2", b"ok"))
     def test_answers_of_all_shapes_are_read_to_where_they_end(self, how, head, body):
         """Where a 204 has a body, or no end of the body is said, nothing waits for that,
         and the connection is not used again; the body comes late there, or never."""
@@ -4081,8 +4078,8 @@ class WhyTest(EdgeCase):
         sock = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
         with sock, self.assertRaises(ssl.SSLError) as caught:
             self.trusting.wrap_socket(sock, server_hostname="127.0.0.1")
-        error = caught.exception
-        return (error.reason or "").replace("_", " ").lower() or type(error).__name__
+        reason = (caught.exception.reason or "").replace("_", " ").lower()
+        return reason or type(caught.exception).__name__
 
     def ways(self):
         """(url, error, status, detail, environment) of each way to fail."""
