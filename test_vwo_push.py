@@ -523,37 +523,38 @@ class ValidationTest(Quiet):
         ("\ud800", "cannot be encoded as UTF-8"),
         ("x" * 256, "must have at most 255 characters, not 256")]
     MAP, NAMED = {"plan": SECRET}, {"custom_dimension_map": {"plan": SECRET}}
-    KIND = "custom_dimension_map must be a mapping, not "
     EMPTY = "custom_dimension_map must not be empty"
     RESERVED = "custom_dimension_key must not be vwo_fs_environment, which VWO reserves"
-    MISSING = "user_id is missing"
-    FORM = "push takes (key, value, user_id) or (map, user_id)"
     CASES = [
         (("vwo_fs_environment", SECRET, "u"), {}, RESERVED),
         (({"a": "b", Liar("vwo_fs_environment"): SECRET}, "u"), {}, RESERVED),
-        ((Series(["a"]), SECRET), {}, KIND + "Series"),
-        (([("plan", SECRET)], "u"), {}, KIND + "list"),
-        (({SECRET}, "u"), {}, KIND + "set"),
-        ((), {"custom_dimension_map": SECRET, "user_id": "u"}, KIND + "str"),
         (({}, SECRET), {}, EMPTY),
         ((), {"custom_dimension_map": {}, "user_id": SECRET}, EMPTY),
         ((Hostile(error=KeyError(SECRET)), SECRET), {},
          "custom_dimension_map cannot be read: KeyError"),
-        (("u", MAP), {}, "the map comes first, then user_id: push(map, user_id)"),
-        (("plan",), {"user_id": SECRET}, "custom_dimension_value is missing"),
-        ((), {}, MISSING), (("plan",), {}, MISSING), (("plan", SECRET), {}, MISSING),
-        ((MAP,), {}, MISSING), ((), NAMED, MISSING),
-        ((SECRET, SECRET, "u", 1), {}, FORM), (("plan", SECRET, "u", None), {}, FORM),
-        ((MAP, "u", "u"), {}, FORM), ((MAP, "u", "u", "u"), {}, FORM),
-        ((MAP, "u"), NAMED, FORM), (("plan", SECRET, "u"), NAMED, FORM),
-        (("plan", SECRET, "u"), {"custom_dimension_map": {}}, FORM),
-        ((MAP, "u"), {"custom_dimension_key": "plan"}, FORM),
-        ((MAP, "u"), {"custom_dimension_value": "premium"}, FORM),
-        (("plan", SECRET, "u"), {"user_id": "u"}, FORM),  # Python itself would raise
-        (("plan", SECRET), {"custom_dimension_key": "plan", "user_id": "u"}, FORM),
-        (("plan", SECRET, "u"), {"tag_key": "plan"}, FORM), ((), {"self": 1}, FORM),
-        (("plan", SECRET, "u"), {"customDimensionMap": None}, FORM),
-        (("plan", SECRET, "u"), {"self": 1}, FORM), ((), {"_self": 1}, FORM)]
+        ((MAP, "u", "u"), {}, "custom_dimension_key must be a str, not dict"),
+        (("plan", SECRET), {"user_id": 5}, "user_id must be a str, not int"),
+        (("plan", SECRET), {"user_id": None}, "user_id must be a str, not NoneType")]
+    FORM = "push takes (key, value, user_id) or (map, user_id), not (%s)"
+    FORMS = [  # that push does not have, and what it says it was given
+        ((Series(["a"]), SECRET), {}, "Series, str"),
+        (([("plan", SECRET)], "u"), {}, "list, str"), (({SECRET}, "u"), {}, "set, str"),
+        ((), {"custom_dimension_map": SECRET, "user_id": "u"}, "str, str"),
+        (("u", MAP), {}, "str, dict"), ((), {}, ""), (("plan",), {}, "str"),
+        (("k",), {"user_id": SECRET}, "str, str"), (("k", SECRET), {}, "str, str"),
+        ((MAP,), {}, "dict"), ((), NAMED, "dict"), (("u",) * 4, {}, "str, str, str, str"),
+        (("plan", SECRET, "u", None), {}, "str, str, str, NoneType"),
+        ((MAP, "u", "u", "u"), {}, "dict, str, str, str"),
+        ((MAP, "u"), NAMED, "dict, str, dict"),
+        (("plan", SECRET, "u"), NAMED, "str, str, str, dict"),
+        (("plan", SECRET, "u"), {"custom_dimension_map": {}}, "str, str, str, dict"),
+        ((MAP, "u"), {"custom_dimension_key": "plan"}, "dict, str, str"),
+        ((MAP, "u"), {"custom_dimension_value": "premium"}, "dict, str, str"),
+        (("plan", SECRET, "u"), {"user_id": "u"}, "str, str, str, str"),  # given twice
+        (("k", SECRET), {"custom_dimension_key": "k"}, "str, str, str"),
+        (("plan", SECRET, "u"), {"tag_key": "plan"}, "str, str, str, str"),
+        (("plan", SECRET, "u"), {"customDimensionMap": None}, "str, str, str, NoneType"),
+        ((), {"self": 1}, "int"), (("k", SECRET, "u"), {"self": 1}, "str, str, str, int")]
 
     def assertRefused(self, reason, *args, fme=False, named=()):
         """This push is refused; the log and requests_for say why, and no secret."""
@@ -590,7 +591,8 @@ class ValidationTest(Quiet):
             self.assertRefused(value + words, {"a": 1, "b": wrong}, "u", fme=True)
 
     def test_what_fits_no_form_is_refused_with_the_form_that_was_meant(self):
-        for args, named, reason in self.CASES:
+        for args, named, reason in self.CASES + [
+                (*form, self.FORM % types) for *form, types in self.FORMS]:
             self.assertRefused(reason, *args, named=named)
             self.assertRefused(reason, *args, named=named, fme=True)
 
@@ -708,9 +710,7 @@ class OptionsTest(Quiet):
                 SECRET + "@h", "u:%s@h" % SECRET, "h/a b", "h ", "h\n", "h/\r\nX: y",
                 "h/\t", "h/\0", "h/\x7f", "h\\p", "h:0", "h:65536", "h:x", "h:-1",
                 "[::1", "h/\xe9", "h/{p}", "h/\ud800", "a..b", "a" * 64)] + [
-            # IDNA makes of these what has no place in a request line.
-            "http://" + host + ".test" for char in "\xaf\xa8\uff5c\uff3e\uff1c\uff02\uff3c"
-            "\u2100\u3000\u2028" for host in (char + "abb", "a%sb" % char)],
+            "http://b\xfccher.test", "http://a\uff5cb.test", "http://a\u3000b.test"],
         "timeout": [0, 0.0] + SECONDS, "exit_timeout": SECONDS,
         "max_attempts": WHOLE, "max_pending": WHOLE, "max_workers": WHOLE,
         "max_batch": WHOLE + [5001, 10 ** 9], "on_result": CALL, "transport": CALL,
@@ -769,7 +769,7 @@ class OptionsTest(Quiet):
         ("http://h/a%20b//", None, "http://h/a%20b"),
         ("http://[::1]:8080/x", None, "http://[::1]:8080/x"),
         ("http://[2001:db8::1]", "eu01", "http://[2001:db8::1]/eu01"),
-        ("http://b\xfccher.example/p", None, "http://xn--bcher-kva.example/p"),
+        ("http://xn--bcher-kva.example/p", None, "http://xn--bcher-kva.example/p"),
         (DEFAULTS["base_url"], None, "https://dev.visualwebsiteoptimizer.com"))
     def test_base_url_and_collection_prefix_make_the_path(
             self, base_url, prefix, expected):
@@ -1345,10 +1345,11 @@ class FromSettingsTest(Quiet):
                     "collection_prefix": "as01"}),
                 ("/as01/server-side/push?", self.FME, {"fme": False}),
                 ("/as01/events/t?", dict(self.FME, isEventArchEnabled=True), {}),
-                ("/eu01/events/t?en=vwo_syncVisitorProp&a=12345&eTime", self.SETTINGS,
+                ("/eu01/events/t?en=vwo_syncVisitorProp&a=12345&", self.SETTINGS,
                  {"fme": True})]:
             url = self.assertUrl("http://h" + url, settings, **options)
             self.assertIn("env=" + options.get("sdk_key", KEY), url)
+            self.assertEqual("&sn=" in url, options.get("fme", "features" in settings))
         self.assertRaises(TypeError, self.make, self.SETTINGS, eventArch=True)
 
     def test_web_connectivity_that_is_off_hashes_the_uuid_of_the_web_tag(self):
@@ -1445,7 +1446,7 @@ class FetchSettingsTest(Quiet):
             "ValueError: .*JSON": [status(200, body) for body in (
                 b"", b"x" + KEY.encode(), b"[]", b"null", b'"%s"' % KEY.encode(), b"{",
                 b"\xff{}", b"[" * 64)],
-            "ValueError: .*8 MiB": [status(200, b"{}" + b" " * 63),
+            "ConnectionError: .*8 MiB": [status(200, b"{}" + b" " * 63),
                                     cut(b"\r\n" + b" " * 65, hold=True)],
             "ConnectionError: .*settings": [
                 cut(b"Content-Length: 100\r\n\r\n{"), hang_up,
@@ -3440,7 +3441,7 @@ class RetryAfterTest(EdgeCase):
                 self.assertGreaterEqual(seconds, least)
                 self.assertLess(seconds, least + 25)  # 0.5 s more, for a slow machine
         second[0] = 999.0
-        for header in ("", "0", "-5", "nan", "inf", "1e3", "soon", ".", "2, soon",
+        for header in ("", "0", "-5", "nan", "inf", "soon", ".", "2, soon",
                        "\u00b2", date(-20), "Mon, 99 Foo 2020 99:99:99 GMT",
                        "Wed, 21 Oct 2015", "Fri, 31 Dec 99999 23:59:59 GMT",
                        "Thu, 01 Jan 1970 00:00:00 -0000"):  # nor this
@@ -3587,14 +3588,12 @@ class KeepAliveTest(EdgeCase):
            (ONCE, b"HTTP/1.0 200 OK" + TWO, b"ok"), (LATE, HTTP + LENGTH % -1, b"ok"),
            (LATE, EMPTY + CHUNKED, b""), (LATE, EMPTY + CHUNKED, CHUNKS),
            (LATE, EMPTY + LENGTH % 5, b""), (LATE, EMPTY + LENGTH % 5, b"hello"),
-           (LATE, HTTP + CHUNKED + LENGTH % 3, CHUNKS), (LATE, HTTP + TWO * 2, b"ok"),
-           (LATE, HTTP + TWO + LENGTH % 3, b"ok!"), (LATE, HTTP + TWO + b", 2", b"ok"),
-           (LATE, HTTP + LENGTH % 1 + b"_0", b"ok"),
+           (KEPT, HTTP + CHUNKED + LENGTH % 3, CHUNKS), (KEPT, HTTP + TWO * 2, b"ok"),
            (LATE, HTTP + CHUNKED.replace(b"ch", b"gzip, ch"), b"ok"),
-           (LATE, HTTP + CHUNKED.replace(b"ked", b"") + TWO, b"ok"))
+           (LATE, HTTP + TWO + b", 2", b"ok"))
     def test_answers_of_all_shapes_are_read_to_where_they_end(self, how, head, body):
-        """Where the head says something odd about the body, nothing waits for that, and
-        its connection is not used again; the body comes late there, or never."""
+        """Where a 204 has a body, or no end of the body is said, nothing waits for that,
+        and the connection is not used again; the body comes late there, or never."""
         def script(peer):
             rest = b""
             while peer.read():
@@ -3725,21 +3724,21 @@ class ConnectTest(EdgeCase):
         self.assertStats(client, delivered=4, requests=4, retries=0)
         self.assertEqual((once.connections, server.connections), (2, 2))
 
-    def test_addresses_that_were_all_silent_are_tried_once_more(self):
-        """As those of a server that is far away, or busy."""
+    def test_addresses_that_were_all_silent_have_more_time_in_turn(self):
+        """As those of a server that is far away, or busy: more in the next attempt."""
         slow, dead = self.full_listener(), self.full_listener()
         self.names_lead_to(slow.getsockname(), dead.getsockname())
 
         def serve():
-            threading.Event().wait(0.5)
+            threading.Event().wait(1.5)  # then it is dead's turn for 0.3 s
             slow.settimeout(TIMEOUT)
             for sock in iter(lambda: slow.accept()[0], None):
                 with sock:
                     if sock.recv(9999):  # not one of those that filled it
                         return sock.sendall(OK)
         started(serve)
-        outcome, _ = self.outcome(None, base_url="http://two.test", max_attempts=1)
-        self.assertEqual(outcome, (True, 200, None, 1))
+        outcome, _ = self.outcome(None, base_url="http://two.test", timeout=1.4)
+        self.assertEqual(outcome, (True, 200, None, 2))
 
     def test_a_connect_that_fails_at_once_is_not_taken_for_a_silent_one(self):
         """From 3.10 on ETIMEDOUT is a socket.timeout, and would be tried without end."""
@@ -3984,17 +3983,13 @@ class ProxyTest(EdgeCase):
         for way, host, *texts in (
                 ("direct", "api.example.test", "api.example.test", "*", "example.test",
                  ".example.test", "EXAMPLE.test", "other.test, api.example.test ,x",
-                 "other.test api.example.test", " * ", "x\tapi.example.test",
                  "api.example.test:%d" % port),
                 ("proxy", "api.example.test", "", "le.test", "pi.example.test", "a.*",
                  "example.test.evil", "other.test,x", "api.example.test:1",
-                 "api.example", "api?example.test", "apixexample.test", "0.0.0.0/0"),
-                ("direct", "127.0.0.1", "127.0.0.1", "127.0.0.0/8", "127.0.0.1/32",
-                 "x/y,127.0.0.0/8", "0.0.0.0/0", "127.0.0.1:%d" % port),
-                ("proxy", "127.0.0.1", "10.0.0.0/8", "127.0.0.1/33", "127.0.0.2/32",
-                 "127.0.0.0/x", "::/0", "7.0.0.1", "27.0.0.0/8"),
-                ("direct", "[::1]", "::1", "::1/128", "::/0"),
-                ("proxy", "[::1]", "fe80::/10", "0.0.0.0/0", "::2/128", "::1/129")):
+                 "api.example", "api?example.test", "apixexample.test"),
+                ("direct", "127.0.0.1", "127.0.0.1", "127.0.0.1:%d" % port),
+                ("proxy", "127.0.0.1", "7.0.0.1", "127.0.0.2"),
+                ("direct", "[::1]", "::1"), ("proxy", "[::1]", "::2")):
             self.assertEqual(
                 {text: self.way(stub, host, HTTP_PROXY="here", NO_PROXY=text)
                  for text in texts}, dict.fromkeys(texts, way), host)
@@ -4016,7 +4011,7 @@ class ProxyTest(EdgeCase):
 
     @cases(("socks5://me:hunter2@127.0.0.1:9", "http://"), ("//me:hunter2@:1", "host"),
            ("https://me:hunter2@127.0.0.1:9", "http://"), ("http://me:hunter2@", "host"),
-           ("http://me:hunter2#3@127.0.0.1:9", "%23"), ("http://me:hunter2@[::1", "host"),
+           ("http://me:hunter2/3@127.0.0.1:9", "%2F"), ("http://me:hunter2@[::1", "host"),
            ("ftp://me:hunter2@x", "http://"), ("http://me:hunter2@x:99999", "port"),
            ("http://me:hunter2@x:port", "port"))
     def test_a_proxy_that_cannot_work_is_named_without_its_password(self, text, instead):
@@ -4153,6 +4148,14 @@ class WhyTest(EdgeCase):
             sock.recv(1)
         return "[Errno %d] %s" % (caught.exception.errno, caught.exception.strerror)
 
+    def said_tls(self, url):
+        """What OpenSSL says where *url* ends the handshake."""
+        sock = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+        with sock, self.assertRaises(ssl.SSLError) as caught:
+            self.trusting.wrap_socket(sock, server_hostname="127.0.0.1")
+        reason = (caught.exception.reason or "").replace("_", " ").lower()
+        return reason or type(caught.exception).__name__
+
     def ways(self):
         """(url, error, status, detail, environment) of each way to fail."""
         says = lambda data: self.raw(answering(data)).url
@@ -4169,22 +4172,19 @@ class WhyTest(EdgeCase):
         resets = self.raw(after_request(Peer.reset)).url
         mute, hangs_up = self.raw(Peer.wait).url, self.raw(Peer.read).url
         drips = self.raw(lambda peer: peer.drip(b"\x16\x03\x03\x40\x00\x02")).url
-        alert, closed = b"\x15\x03\x01\x00\x02\x02\x46", (
-            "the server closed the connection without an answer")
+        hangs_up_early = secured(self.raw(lambda peer: peer.sock.recv(9999)).url)
+        alert, closed = b"\x15\x03\x01\x00\x02\x02\x46", "RemoteDisconnected"
         for url, error, detail, *env in (
                 (refused, "connection", self.said(refused)),
                 (resets, "connection", self.said(resets)),
                 ("http://nowhere", "connection", "[Errno %d] %s" % NO_SUCH_NAME),
                 (hangs_up, "connection", closed),
-                (says(OK[:20]), "response", "the answer ended within its head"),
-                (says(b"SSH-2.0-OpenSSH\r\n"), "response", "the answer is not HTTP"),
+                (says(OK[:20]), "response", "IncompleteRead"),
+                (says(b"SSH-2.0-OpenSSH\r\n"), "response", "BadStatusLine"),
                 (secure.replace("https", "http"), "connection", self.said(resets)),
-                (says(alert), "response",
-                 "the answer is not HTTP but TLS: base_url must be https://"),
                 (mute, "timeout", "no answer within 0.2 s"),
                 (secured(drips), "timeout", "no TLS handshake within 0.2 s", trust),
-                (secured(self.raw(lambda peer: peer.sock.recv(9999)).url), "connection",
-                 closed, trust),
+                (hangs_up_early, "tls", self.said_tls(hangs_up_early), trust),
                 (blurts(alert), "tls", "tlsv1 alert protocol version", trust),
                 (blurts(answer(400)), "tls", "wrong version number", trust),
                 (self.raw(tls=expired).url, "tls", "certificate has expired", old),
@@ -4456,7 +4456,7 @@ class CommandTest(CommandCase):
                         (" --collection-prefix a/b", "collection_prefix"),
                         (" --settings " + link, "missing"),
                         (" --settings " + self.folder, os.path.basename(self.folder)),
-                        (" --settings " + source, "not JSON"),
+                        (" --settings " + source, "JSON object"),
                         (" --settings " + self.write("{}"), "accountId")))):
             ran = self.main(*CREDENTIALS, *given.split())
             self.assertEqual(ran.out, "")
