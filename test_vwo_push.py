@@ -4216,7 +4216,6 @@ USERS = {"u-1": {"plan": "free", "city": "Bern"}, "u-2": {"plan": "pro"},
 CREDENTIALS = ("--account-id", str(ACCOUNT), "--sdk-key", KEY)
 PUSH = ("plan", "pro", "u-1")
 SPAWN = "import os, sys, vwo_push\n%s\nsys.exit(vwo_push.main())"
-HALF_A_HEADER = 'user_id,"n'
 FEW = "vwo_push.MAX_BACKFILL_PENDING = 5"  # there is room for five rows
 # ... and a dot on stderr tells of a wait for room, or for the end
 WAITING = FEW + """
@@ -4330,14 +4329,14 @@ class CommandTest(CommandCase):
             ran = self.run_alone(None, "--demo", env=env)
             self.assertEqual((ran.status, ran.err), (0, ""))
             for text in ("GET /server-side/push?", "POST /events/t?", "vwo_sdkName", *(
-                    "read back: user %s, visitor %s, %a\n" % (
-                        user, vwo_push.visitor_uuid(1, user), dimensions)
+                    "read back: user %s, visitor %s, %s\n" % (
+                        user, vwo_push.visitor_uuid(1, user), json.dumps(dimensions))
                     for user, dimensions in (
                         ("user-1", {"plan": "premium", "age": 30, "vip": True}),
-                        ("user-42", {"plan": 'Z\xfcrich "100%" + \U0001f600'}),
+                        ("user-42", {"plan": '"100%" + more'}),
                         ("user-7", {"plan": "premium"})))):
                 self.assertIn(text, ran.out)
-            self.assertEqual(ran.out.count("'delivered': 1"), 3)
+            self.assertEqual(ran.out.count('"delivered": 1'), 3)
 
     @cases(["/server-side/push"], ["/events/t", "--event-arch"],
            ["/eu01/events/t", "--fme", "--collection-prefix", "eu01"])
@@ -4603,7 +4602,7 @@ class FilesTest(CommandCase):
            ("the column ''", "user_id,a\nu,1\n", "--columns", ""),
            ("--columns is for CSV", lines(USERS), "--columns", "plan"),
            ("--columns is for CSV", lines(USERS), "--columns", ""),
-           ("with commas between", "user_id;plan\nu;v\n"), ("NUL", b"u\0s\0e\0"),
+           ("with commas", "user_id;plan\nu;v\n"), ("NUL", b"u\0s\0e\0"),
            ("quote", 'user_id,"a\nu,1\n'), ("or JSON Lines", "\n [{}]\n"),
            ("UTF-16", WIDE.encode("utf-16")), ("UTF-16", lines(USERS).encode("utf-16-le")),
            ("UTF-8", b"user_id,\xe9\nu,1\n"), ("gzip -dc", gzip.compress(WIDE.encode())),
@@ -4686,7 +4685,8 @@ class FilesTest(CommandCase):
         no = 'a line must be {"user_id": "...", "dimensions": {...}}'
         for why, *bad in (
                 (no, "{'user_id': 1}", "nonsense", "[1]", "[" * 100000,
-                 '{"vwo_push_line": "{"}', "{}", '{"user_id": "u"}', '{"user_id": "u", "dimensions": []}'),
+                 '{"vwo_push_line": "{"}', "{}", '{"user_id": "u"}',
+                 '{"user_id": "u", "dimensions": []}'),
                 ("_map must not be empty", '{"user_id": "u", "dimensions": {}}'),
                 ("user_id must be a str, not NoneType", '{"dimensions": {"a": "b"}}'),
                 ("user_id must be a str", '{"user_id": 7, "dimensions": {"a": "b"}}'),
@@ -4697,8 +4697,8 @@ class FilesTest(CommandCase):
             for line in bad:
                 self.assertRejectedForGood(" {\n%s\n" % line, no, why)
         rejects = self.assertRejectedForGood("{1}\r\n", no)
-        self.assertEqual(json.loads(rejects), {
-            "vwo_push_line": "{1}", "vwo_push_error": no})
+        self.assertEqual(json.loads(rejects),
+                         {"vwo_push_line": "{1}", "vwo_push_error": no})
 
     def test_what_the_server_refused_is_kept_as_it_was_and_delivered_when_fed_back(self):
         cells = WIDE.replace("Bern", '"B\rn"')
@@ -4857,7 +4857,7 @@ class BackfillTest(CommandCase):
     @POSIX_ONLY
     @cases((signal.SIGINT, rows([1, 2, 3]) + 'u-4,"', 3, 0), (signal.SIGINT, "\n", 0, 7),
            (signal.SIGTERM, lines(numbered([1, 2, 3])) + "{", 3, 0),
-           (signal.SIGTERM, HALF_A_HEADER, 0, 7))
+           (signal.SIGTERM, 'user_id,"n', 0, 7))
     def test_a_signal_ends_the_wait_for_input_and_drops_what_it_cut(
             self, number, content, read, skip):
         import fcntl
@@ -4876,7 +4876,7 @@ class BackfillTest(CommandCase):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(1)
         ran = self.finish(child)
-        if content == HALF_A_HEADER:  # nothing to resume
+        if content == 'user_id,"n':  # nothing to resume
             self.assertEqual(ran, (143, "", "vwo_push: stdin: interrupted\n"))
         else:
             self.assertEqual(self.ended(ran, 128 + number),
