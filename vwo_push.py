@@ -2429,7 +2429,7 @@ def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
 
 # -- Command line ------------------------------------------------------------------------
 
-MAX_BACKFILL_PENDING = 5_000  # rows in memory at a time
+MAX_BACKFILL_PENDING = 3_000  # rows in memory at a time
 SETTLE_SECONDS = 10.0  # that a run which ends early waits for what is in flight
 DEAD_SECONDS, DEAD_REQUESTS = 30.0, 10  # of failures only; then a run gives up
 
@@ -2510,7 +2510,7 @@ def _parse(argv: Sequence[str] | None) -> Any:
             or args.dry_run and (args.check or args.demo)
             or args.source is None and of_a_file != [None] * 3 or (args.skip or 0) < 0):
         parser.error("give KEY VALUE USER_ID, or --check, or --demo, or --from FILE, which "
-                     "goes with --columns, --rejects and --skip of at least 0")
+                     "alone takes --columns, --rejects, and --skip of at least 0")
     return args
 
 
@@ -2654,7 +2654,7 @@ class _Backfill:
         while len(self._pending) > most and _now() < self._until:
             # Not long, or a signal is seen late. Where no thread could be started, this one
             # sends, and less time would cut off the answers of a slow server.
-            self._client.flush(0.3 if threading.active_count() > 1 else 10.0)
+            self._client.flush(0.1 if threading.active_count() > 1 else 10.0)
             self._look()
 
     def _look(self) -> None:
