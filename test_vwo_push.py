@@ -4602,8 +4602,8 @@ class FilesTest(CommandCase):
            ("the column ''", "user_id,a\nu,1\n", "--columns", ""),
            ("--columns is for CSV", lines(USERS), "--columns", "plan"),
            ("--columns is for CSV", lines(USERS), "--columns", ""),
-           ("with commas", "user_id;plan\nu;v\n"), ("NUL", b"u\0s\0e\0"),
-           ("quote", 'user_id,"a\nu,1\n'), ("or JSON Lines", "\n [{}]\n"),
+           ("with commas between", "user_id;plan\nu;v\n"), ("NUL", b"u\0s\0e\0"),
+           ("quote", 'user_id,"a\nu,1\n'), ("jq -c '.[]'", "\n [{}]\n"),
            ("UTF-16", WIDE.encode("utf-16")), ("UTF-16", lines(USERS).encode("utf-16-le")),
            ("UTF-8", b"user_id,\xe9\nu,1\n"), ("gzip -dc", gzip.compress(WIDE.encode())),
            ("longer than 1000000", 'user_id,"' + "a" * 1000001 + '"\nu,v\n'),
@@ -4875,12 +4875,8 @@ class BackfillTest(CommandCase):
             child.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(1)
-        ran = self.finish(child)
-        if content == 'user_id,"n':  # nothing to resume
-            self.assertEqual(ran, (143, "", "vwo_push: stdin: interrupted\n"))
-        else:
-            self.assertEqual(self.ended(ran, 128 + number),
-                             ((read, read, 0), read or skip))
+        self.assertEqual(self.ended(self.finish(child), 128 + number),
+                         ((read, read, 0), read or skip))
 
     @POSIX_ONLY
     def test_what_a_signal_finds_in_flight_has_ten_seconds_or_until_the_next_one(self):

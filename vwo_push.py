@@ -2366,7 +2366,7 @@ class _CsvRows:
                     or self._long and name not in ("user_id", "key", "value")):
                 raise _Stop("the header lacks, repeats or must not have the column %r; "
                             "expected user_id and a column for each dimension, or user_id,"
-                            "key,value, with commas; --columns picks; or JSON Lines" % name)
+                            "key,value, with commas between; --columns picks some" % name)
 
     def __iter__(self) -> Iterator[list[str]]:
         try:
@@ -2420,6 +2420,8 @@ class _JsonRows:
 def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
     """Tell the format by the first character."""
     first = next((line for line in lines if line.strip()), "")
+    if first.strip()[:1] == "[":
+        raise _Stop("a JSON array; expected a JSON object in each line: jq -c '.[]' FILE")
     if first.strip()[:1] not in ("", "{"):
         return _CsvRows(chain([first], lines), columns)
     if first and columns is not None:
@@ -2584,9 +2586,10 @@ class _Backfill:
     def run(self) -> int:
         try:
             self._rows = _rows_of(_lines(self._source), self._args.columns)
-        except _Stop as stop:  # or a signal has cut the header off
-            raise _Stop("%s: %s" % (self._name, self._cause or stop),
-                        self._status or 2) from None
+        except _Stop as stop:
+            if self._cause:  # a signal has cut the header off
+                return self._summary()
+            raise _Stop("%s: %s" % (self._name, stop)) from None
         # One worker keeps the rows in order. Not the client's max_pending: it frees room
         # after a result, and would refuse rows. Rejects are emptied once options are valid.
         with _client(self._args, max_workers=1, max_pending=sys.maxsize,
