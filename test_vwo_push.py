@@ -463,6 +463,10 @@ class PushTest(Quiet):
               "user_id": "u-42"}),
         ((MAP, "u-42"), {}), ((MAP,), {"user_id": "u-42"}),
         ((), {"custom_dimension_map": MAP, "user_id": "u-42"}),
+        # As from a wrapper that hands on its defaults.
+        (("plan", "premium", "u-42"), {"custom_dimension_map": None}),
+        ((), {"custom_dimension_map": MAP, "user_id": "u-42",
+              "custom_dimension_key": None, "custom_dimension_value": None}),
         ((types.MappingProxyType(MAP), "u-42"), {}),
         ((collections.OrderedDict(MAP), "u-42"), {}),
         ((collections.UserDict(MAP), "u-42"), {}),
@@ -4460,7 +4464,7 @@ class CommandTest(CommandCase):
                         (" --collection-prefix a/b", "collection_prefix"),
                         (" --settings " + link, "missing"),
                         (" --settings " + self.folder, os.path.basename(self.folder)),
-                        (" --settings " + source, "JSON object"),
+                        (" --settings " + source, "not JSON"),
                         (" --settings " + self.write("{}"), "accountId")))):
             ran = self.main(*CREDENTIALS, *given.split())
             self.assertEqual(ran.out, "")
@@ -4594,6 +4598,7 @@ class CheckTest(CommandCase):
 
     def test_a_check_that_fails_says_why_and_what_to_do(self):
         refused, proxy, x = self.nobody(), self.raw(always(answer(407))), "https://x"
+        odd = self.stub(lambda handler: handler.reply(200, b'{"isEventArchEnabled": "no"}'))
         self.names_lead_to()
         for url, env, step, why, advice in (
                 (refused, {}, "connection", "Errno", "firewall"),
@@ -4602,14 +4607,18 @@ class CheckTest(CommandCase):
                 (x, {"https_proxy": proxy.url}, "proxy", "407", "http://user:password@"),
                 (self.secure().url, {}, "TLS", "self", "SSL_CERT_FILE"),
                 (self.stub(400).url, {}, "answer", "HTTP status 400", "compare .*SDK key"),
-                (self.stub(200).url, {}, "answer", "not a JSON object", "--base-url")):
+                (self.stub(200).url, {}, "answer", "not a JSON object", "--base-url"),
+                (odd.url, {}, "answer", "event_arch must be", "--base-url")):
             with self.subTest(url=url, env=env), mock.patch.dict(os.environ, env):
                 ran = self.check(url)
-                self.assertSaid(ran, 1, ": %s: failed (" % step)
-                self.assertRegex(ran.err, why + r".*\); next: .*" + advice)
-                self.assertEqual(re.findall(r"(?m)^(\w+): (?:ok|none)$", ran.out),
-                                 self.STEPS[:self.STEPS.index(step)])
-                self.assertEqual(self.check(url, "--quiet"), (1, "", ran.err))
+                self.assertEqual((ran.status, ran.err), (1, ""))
+                *before, last = ran.out.splitlines()[1:]
+                self.assertRegex(last, "^%s: failed, .*%s.*; next: .*%s" % (
+                    step, why, advice))
+                self.assertEqual([re.match(r"(\w+): (?:ok|none)$", line)[1]
+                                  for line in before], self.STEPS[:len(before)])
+                self.assertEqual(self.check(url, "--quiet"), (
+                    1, "", "vwo_push: %s\n" % last))
         os.environ["https_proxy"] = "socks5://127.0.0.1:9"
         self.assertSaid(self.check(x), 1, "HTTPS_PROXY")
 

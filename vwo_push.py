@@ -225,6 +225,7 @@ _UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its high bits set t
 # The two forms of push.
 _SINGLE = "custom_dimension_key", "custom_dimension_value", "user_id"
 _SEVERAL = "custom_dimension_map", "user_id"
+_OPTIONAL = {*_SINGLE, *_SEVERAL} - {"user_id"}
 
 
 class _Invalid(ValueError):
@@ -317,6 +318,8 @@ def _checked_value(value: Any, fme: bool) -> Any:
 def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
            ) -> tuple[Any, list[tuple[Any, Any]]]:
     """Return the user id and the (key, value) pairs of a push, in either of its forms."""
+    kwargs = {name: value for name, value in kwargs.items()  # without a wrapper's defaults
+              if value is not None or name not in _OPTIONAL}
     number = len(args) + len(kwargs)
     given = dict(zip(_SEVERAL if number == 2 else _SINGLE, args), **kwargs)
     names = given.keys() if len(given) == number else ()  # else one is given twice
@@ -2684,14 +2687,18 @@ def _check(args: Any) -> int:
     connection = _Connection(endpoint, _process().gate)
     request = _settings_request(endpoint, account, key, config.fme)
     try:
-        found = _fetched(connection, request, config.timeout)
-        asked, why = _from_settings(dict(found, accountId=account, sdkKey=key)), ""
+        found = dict(_fetched(connection, request, config.timeout),
+                     accountId=account, sdkKey=key)
+        Client.from_settings(found, transport=int)  # raises where a member is no good
+        asked, why = _from_settings(found), ""
     except (OSError, TypeError, ValueError) as error:
         asked, why = {}, str(error)
     used = {"proxy": endpoint.proxy, "TLS": endpoint.ssl_context}
     for step, advice in _STEPS.items():
         if why and step.lower() in (connection.stage, "answer"):
-            raise _Stop("%s: failed (%s); next: %s" % (step, why, advice), 1)
+            (_complain if args.quiet else _say)(
+                "%s: failed, %s; next: %s" % (step, why, advice))
+            return 1
         _say("%s: %s" % (step, "ok" if used.get(step, True) else "none"))
     _say("the settings ask for collection_prefix=%(collection_prefix)r, "
          "event_arch=%(event_arch)r, fme=%(fme)r" % asked)
@@ -2731,7 +2738,8 @@ def _demo(args: Any) -> int:
                     # In one piece, as the client sends a short request.
                     head, _, body = connection.recv(65536).decode().partition("\r\n\r\n")
                     connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-                client.flush(10)
+                if not client.flush(10):
+                    return 1
             visitor, dimensions = _read_back(head.split()[1], body)
             _say("%s\n\n%s\nread back: user %s, visitor %s, %s\nstats: %s\n" % (
                 head, body, push[-1], visitor, json.dumps(dimensions),
