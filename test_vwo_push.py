@@ -86,6 +86,7 @@ SECRET = "S3NTINEL"  # what must never show, wherever it is put in
 EMOJI = "\U0001f600"
 PYPY = sys.implementation.name == "pypy"
 POSIX = os.name == "posix"
+PYTHON = sys.executable, "-S"  # what is installed on this machine has no say, nor a cost
 
 # Self-signed, for localhost and 127.0.0.1, until the year 2120. It guards nothing.
 CERTIFICATE = """\
@@ -162,10 +163,17 @@ class Stub(socketserver.ThreadingTCPServer):
         self.gate.set()
         self.errors = []
         self.sockets = []
+        self.stopping = False
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = "http://127.0.0.1:%d" % self.server_address[1]
-        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
-        self.thread.start()
+        self.thread = started(self.serve)
+
+    def serve(self):  # serve_forever looks around now and then, and a stop waits for that
+        while not self.stopping:
+            self.handle_request()
+
+    def verify_request(self, request, client_address):
+        return not self.stopping
 
     def process_request(self, request, client_address):
         self.sockets.append(request)
@@ -184,9 +192,10 @@ class Stub(socketserver.ThreadingTCPServer):
 
     def stop(self):
         self.gate.set()
-        self.shutdown()
+        self.stopping = True
+        with socket.create_connection(self.server_address):  # wakes the thread
+            self.thread.join(TIMEOUT)
         self.server_close()
-        self.thread.join(TIMEOUT)
         for sock in self.sockets:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -253,7 +262,7 @@ def until(condition):
     while not condition():
         if time.monotonic() > end:
             raise AssertionError("it never came true")
-        threading.Event().wait(0.002)
+        threading.Event().wait(0.0005)
 
 
 def started(target, *args):
@@ -332,7 +341,7 @@ class Case(unittest.TestCase):
         """Start a fresh interpreter with *command*; sys.argv[1] is the URL of a stub."""
         stub = stub or self.stub()
         process = subprocess.Popen(
-            [sys.executable, *command, stub.url, *map(str, argv)],
+            [*PYTHON, *command, stub.url, *map(str, argv)],
             env=dict(os.environ, PYTHONPATH=HERE),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stub = stub
@@ -343,7 +352,7 @@ class Case(unittest.TestCase):
     def assertRuns(self, source, *args, flags=(), out="", err=""):
         """*source* runs in a fresh interpreter, and writes this. Returns its stderr."""
         done = subprocess.run(
-            [sys.executable, *flags, "-c", textwrap.dedent(source), *args],
+            [*PYTHON, *flags, "-c", textwrap.dedent(source), *args],
             env=dict(os.environ, PYTHONPATH=HERE), timeout=TIMEOUT * 2,
             capture_output=True)
         said = printed(done.stderr)
@@ -4360,7 +4369,7 @@ class CommandCase(EdgeCase):
     def spawn(self, stub, *argv, prelude="", closed="", **options):
         """Start the command line in a process of its own, some descriptors closed."""
         argv = ["--base-url", stub.url if stub else "https://nowhere.invalid", *argv]
-        command = [sys.executable, "-c", SPAWN % prelude, *CREDENTIALS, *argv]
+        command = [*PYTHON, "-c", SPAWN % prelude, *CREDENTIALS, *argv]
         if closed:
             command = ["sh", "-c", 'exec "$@" ' + closed, "sh", *command]
         for name in ("stdin", "stdout", "stderr"):
