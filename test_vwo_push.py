@@ -1402,20 +1402,24 @@ class FromSettingsTest(Quiet):
 
 class FetchSettingsTest(Quiet):
 
+    def setUp(self):
+        super().setUp()
+        complaints = []
+        self.put("unraisablehook", lambda args: complaints.append(str(args.exc_value)), sys)
+        self.addCleanup(self.assertEqual, complaints, [])
+        self.addCleanup(gc.collect)
+
     def fetch(self, *answers, **options):
         """(what comes of it, what the stub received)"""
-        stub, seen, found = self.stub(*answers), [], None
-        with mock.patch.object(sys, "unraisablehook", seen.append):
-            try:
-                found = vwo_push.fetch_settings(
-                    ACCOUNT, KEY, **{"base_url": stub.url + "/relay/", **options})
-            except (ConnectionError, ValueError) as error:
-                self.assertSecretFree(error)
-                found = [error]
-                found.append(found)  # collected below, of which nothing complains
-                found = "%s: %s" % (type(error).__name__, error)
-            gc.collect()
-        self.assertEqual([str(each.exc_value) for each in seen], [])
+        stub = self.stub(*answers)
+        try:
+            found = vwo_push.fetch_settings(
+                ACCOUNT, KEY, **{"base_url": stub.url + "/relay/", **options})
+        except (ConnectionError, ValueError) as error:
+            self.assertSecretFree(error)
+            found = [error]
+            found.append(found)  # collected in the end, of which nothing complains
+            found = "%s: %s" % (type(error).__name__, error)
         return found, stub.take_all()
 
     def test_settings_are_fetched_as_the_official_sdks_do(self):
@@ -1473,8 +1477,8 @@ class FetchSettingsTest(Quiet):
         self.assertEqual(other.take_all(), [])
         self.assertEqual(self.fetch(status(200, b"{}" + b" " * 62))[0], {})
         for begun in b"", b"\r\n":  # before its head has ended, and after
-            self.assertRegex(self.fetch(cut(begun, hold=True), timeout=0.1)[0],
-                             "ConnectionError: .*no answer within 0.1 s")
+            self.assertRegex(self.fetch(cut(begun, hold=True), timeout=0.05)[0],
+                             "ConnectionError: .*no answer within 0.05 s")
 
     def test_the_arguments_are_checked_as_those_of_client(self):
         for name in ("account_id", "sdk_key", "base_url", "timeout", "ssl_context",
@@ -3714,8 +3718,8 @@ class KeepAliveTest(EdgeCase):
         server = self.raw(script)
         child = self.start(["-c", textwrap.dedent("""
             import sys, vwo_push
-            vwo_push.FROZEN_SECONDS = 0.2
-            client = vwo_push.Client(%d, "key", base_url=sys.argv[1], timeout=0.8,
+            vwo_push.FROZEN_SECONDS = 0.1
+            client = vwo_push.Client(%d, "key", base_url=sys.argv[1], timeout=0.6,
                                      max_batch=1, max_workers=3)
             for user_id in "early", "half", "late":
                 client.push("plan", "premium", user_id)
@@ -3728,9 +3732,9 @@ class KeepAliveTest(EdgeCase):
         child.send_signal(signal.SIGSTOP)
         self.assertTrue(os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1]))
         frozen.set()  # answers, or parts, lie in the sockets as the deadline passes
-        threading.Event().wait(1.0)
+        threading.Event().wait(0.7)
         child.send_signal(signal.SIGCONT)
-        threading.Event().wait(0.1)  # so that half an answer is read by itself
+        threading.Event().wait(0.05)  # so that half an answer is read by itself
         thawed.set()
         self.assertEqual(child.communicate(None, TIMEOUT), (b"True 0", b""))
         self.assertEqual(server.requests.qsize(), 0)
@@ -3837,8 +3841,8 @@ class TlsTest(EdgeCase):
         are more than Linux keeps for a slow reader; two dimensions are not, and on Windows
         nothing is: there all is sent, and the next request would wait behind it."""
         few = {"a": "b", "c": "d"}
-        bulk = {"%04d" % n + "\u00e9" * 251: "\u00e9" * 255 for n in range(2000)}
-        options = dict(max_batch=2000, timeout=5)
+        bulk = {"%04d" % n + EMOJI * 251: EMOJI * 255 for n in range(1000)}
+        options = dict(max_batch=1000, timeout=5)
         early = lambda data, end: lambda peer: (
             peer.sock.recv(100), peer.send(data), end(peer))
         for tls in None, self.server_context:
@@ -4333,11 +4337,12 @@ USERS = {"u-1": {"plan": "free", "city": "Bern"}, "u-2": {"plan": "pro"},
 CREDENTIALS = ("--account-id", str(ACCOUNT), "--sdk-key", KEY)
 PUSH = ("plan", "pro", "u-1")
 SPAWN = "import os, sys, vwo_push\n%s\nsys.exit(vwo_push.main())"
-FEW = "vwo_push.MAX_BACKFILL_PENDING = 5"  # there is room for five rows
-# ... and a dot on stderr tells of a wait for room, or for the end
-WAITING = FEW + """
-real = vwo_push.Client.flush
-vwo_push.Client.flush = lambda *args: os.write(2, b".") and real(*args)"""
+FEW = """vwo_push.MAX_BACKFILL_PENDING = 5  # there is room for five rows
+def flush(client, seconds, real=vwo_push.Client.flush):
+    told(client)  # of a wait for room, or for the end
+    return real(client, 0.02 if seconds < 1 else seconds)
+told, vwo_push.Client.flush = str, flush
+"""
 POSIX_ONLY = unittest.skipUnless(POSIX, "needs signals, or sh")
 
 
@@ -4413,10 +4418,10 @@ class CommandCase(EdgeCase):
         self.addCleanup(watch.cancel)
         return child
 
-    def finish(self, child, content=b""):
+    def finish(self, child, content=b"", within=TIMEOUT):
         if child.stdin and child.stdin.closed:
             child.stdin = None
-        out, err = child.communicate(content, TIMEOUT)
+        out, err = child.communicate(content, within)
         return Ran(child.returncode, printed(out or b""), printed(err or b""))
 
     def run_alone(self, stub, *argv, **options):
@@ -4906,8 +4911,9 @@ class BackfillTest(CommandCase):
                   "vwo_push.threading.Thread.start = start\n"])
     def test_a_wait_for_room_drops_nothing_reads_no_more_and_needs_no_thread(self, prelude):
         stub = self.stub(shut=True)
-        child = self.spawn(stub, "--from", self.write(rows(range(40))), prelude=prelude + (
-            WAITING.replace('b"."', 'b"%d," % args[0].stats()["pending"]')))
+        child = self.spawn(
+            stub, "--from", self.write(rows(range(40))), prelude=prelude + FEW +
+            'told = lambda client: os.write(2, b"%d," % client.stats()["pending"])')
         self.assertEqual(os.read(child.stderr.fileno(), 2), b"5,")
         stub.gate.set()
         ran = self.finish(child)
@@ -5005,21 +5011,29 @@ class BackfillTest(CommandCase):
     @POSIX_ONLY
     def test_what_a_signal_finds_in_flight_has_ten_seconds_or_until_the_next_one(self):
         kept, content = ("--rejects", self.rejects), self.write(rows(range(9)))
-        for argv, prelude, signals, counts, skip in (
+        prelude = FEW + textwrap.dedent("""
+            import signal
+            def telling(number, handler, real=signal.signal):
+                return real(number, lambda *args: (handler(*args), os.write(2, b"!")))
+            signal.signal, told = telling, lambda client: os.write(2, b".")
+            """)
+        running = []
+        for argv, more, signals, counts, skip in (
                 ((), "", 1, (5, 5, 0), 5), (kept, "", 2, (5, 0, 5), 5),
                 ((), "", 2, (5, 0, 5), 0),
-                ((), "\nvwo_push.SETTLE_SECONDS = 0.5", 1, (5, 0, 5), 0)):
+                ((), "vwo_push.SETTLE_SECONDS = 0.1", 1, (5, 0, 5), 0)):
             stub = self.stub(shut=True)
-            child = self.spawn(stub, "--from", content, *argv, prelude=WAITING + prelude)
-            stub.take()
+            child = self.spawn(stub, "--from", content, *argv, prelude=prelude + more)
+            running.append((stub, child, signals, counts, skip))
+        for stub, child, signals, counts, skip in running:
+            until(lambda: child.stderr.read(1) == b".")  # it waits
             for _ in range(signals):
-                self.assertEqual(child.stderr.read(1), b".")  # it waits
                 child.send_signal(signal.SIGTERM)
+                until(lambda: child.stderr.read(1) == b"!")  # it has noticed, and waits on
             if counts[1]:
-                child.stderr.read(1)  # it has noticed, and waits on
                 stub.gate.set()
-            child.wait(8)  # less than the 10 s that one signal grants
-            self.assertEqual(self.ended(self.finish(child), 143), (counts, skip))
+            ran = self.finish(child, within=8)  # less than the 10 s that one signal grants
+            self.assertEqual(self.ended(ran, 143), (counts, skip))
         self.assertEqual(self.read().count(b",not delivered in time"), 5)
 
     def test_no_row_is_skipped_that_was_neither_delivered_nor_kept(self):
