@@ -107,8 +107,8 @@ hWlAWmzupaqTAiEAvwlL4jTIO/LqyO8GPYEbF08g3yDMtQuL51hvhxnjDhg=
 -----END CERTIFICATE-----
 """
 
-Received = collections.namedtuple("Received",
-                                  "method path query headers body port target")
+Received = collections.namedtuple("Received", "method path query headers body port target")
+Ran = collections.namedtuple("Ran", "status out err")
 
 
 def setUpModule():
@@ -340,25 +340,37 @@ class Case(unittest.TestCase):
     def start(self, command, *argv, stub=None):
         """Start a fresh interpreter with *command*; sys.argv[1] is the URL of a stub."""
         stub = stub or self.stub()
-        process = subprocess.Popen(
-            [*PYTHON, *command, stub.url, *map(str, argv)],
-            env=dict(os.environ, PYTHONPATH=HERE),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = self.popen(*PYTHON, *command, stub.url, *map(str, argv))
         process.stub = stub
-        self.addCleanup(process.__exit__, None, None, None)
-        self.addCleanup(process.kill)
         return process
+
+    def popen(self, *command, env=(), **options):
+        """Start *command* with pipes for its streams. It finds vwo_push, and has an end."""
+        for name in ("stdin", "stdout", "stderr"):
+            options.setdefault(name, subprocess.PIPE)
+        process = subprocess.Popen(
+            command, env=dict(os.environ, PYTHONPATH=HERE, **dict(env)), **options)
+        watch = threading.Timer(2 * TIMEOUT, process.kill)  # ends every read from its pipes
+        watch.start()
+        self.addCleanup(process.__exit__, None, None, None)  # closes its pipes
+        self.addCleanup(process.kill)
+        self.addCleanup(watch.join, TIMEOUT)
+        self.addCleanup(watch.cancel)
+        return process
+
+    def finish(self, process, content=None, within=TIMEOUT):
+        """Wait until *process* has read *content* and ended; return what came of it."""
+        if process.stdin and process.stdin.closed:
+            process.stdin = None
+        out, err = process.communicate(content, within)
+        return Ran(process.returncode, printed(out or b""), printed(err or b""))
 
     def assertRuns(self, source, *args, flags=(), out="", err=""):
         """*source* runs in a fresh interpreter, and writes this. Returns its stderr."""
-        done = subprocess.run(
-            [*PYTHON, *flags, "-c", textwrap.dedent(source), *args],
-            env=dict(os.environ, PYTHONPATH=HERE), timeout=TIMEOUT * 2,
-            capture_output=True)
-        said = printed(done.stderr)
-        self.assertEqual((printed(done.stdout), done.returncode), (out, 0), said)
-        self.assertEqual(said, said if err is None else err)
-        return said
+        ran = self.finish(self.popen(*PYTHON, *flags, "-c", textwrap.dedent(source), *args))
+        self.assertEqual((ran.out, ran.status), (out, 0), ran.err)
+        self.assertEqual(ran.err, ran.err if err is None else err)
+        return ran.err
 
 
 class Quiet(Case):
@@ -784,8 +796,7 @@ class OptionsTest(Quiet):
         ("http://[2001:db8::1]", "eu01", "http://[2001:db8::1]/eu01"),
         ("http://xn--bcher-kva.example/p", None, "http://xn--bcher-kva.example/p"),
         (DEFAULTS["base_url"], None, "https://dev.visualwebsiteoptimizer.com"))
-    def test_base_url_and_collection_prefix_make_the_path(
-            self, base_url, prefix, expected):
+    def test_base_url_and_collection_prefix_make_the_path(self, base_url, prefix, expected):
         for fme, path in (False, "/server-side/push?"), (True, "/events/t?"):
             client = self.make(base_url=base_url, collection_prefix=prefix, fme=fme)
             url = client.requests_for("plan", "premium", "u")[0].url
@@ -1679,9 +1690,8 @@ def no_threads():
     def assertEnds(self, process, stdout="", code=0, arrived=None):
         """*process* ends in time, with nothing on stderr and *stdout* on stdout. Each of
         *arrived* has arrived at its stub exactly once, and nothing else."""
-        out, err = (printed(data) for data in process.communicate(timeout=TIMEOUT))
-        self.assertEqual(
-            (out.strip(), err, process.returncode), (stdout, "", code), err)
+        status, out, err = self.finish(process)
+        self.assertEqual((out.strip(), err, status), (stdout, "", code), err)
         if arrived is not None:
             found = [value for received in process.stub.take_all()
                      for _, _, value in read_back(received)]
@@ -3117,7 +3127,6 @@ def answer(status, body=b"", more=b""):
 
 OK, NO = answer(200, b"ok"), answer(503)
 NO_SUCH_NAME = socket.EAI_NONAME, "Name or service not known"
-Ran = collections.namedtuple("Ran", "status out err")
 
 # As CERTIFICATE, of the same key, and valid on the first day of 2020 only.
 EXPIRED = """\
@@ -3417,8 +3426,7 @@ class RetryTest(EdgeCase):
         least, most = (0.02, 0.2) if error == "timeout" else (TIMEOUT, TIMEOUT)
         outcome, _ = self.outcome(self.raw(script), max_attempts=1, timeout=least)
         self.assertEqual(outcome, (False, status, error, 1))
-        outcome, client = self.outcome(
-            self.raw(script, script, always(OK)), timeout=most)
+        outcome, client = self.outcome(self.raw(script, script, always(OK)), timeout=most)
         self.assertEqual(outcome, (True, 200, None, 3))
         self.assertStats(client, delivered=1, failed=0, requests=3, retries=2)
 
@@ -3736,7 +3744,7 @@ class KeepAliveTest(EdgeCase):
         child.send_signal(signal.SIGCONT)
         threading.Event().wait(0.05)  # so that half an answer is read by itself
         thawed.set()
-        self.assertEqual(child.communicate(None, TIMEOUT), (b"True 0", b""))
+        self.assertEqual(self.finish(child), (0, "True 0", ""))
         self.assertEqual(server.requests.qsize(), 0)
 
 
@@ -4406,23 +4414,7 @@ class CommandCase(EdgeCase):
         command = [*PYTHON, "-c", SPAWN % prelude, *CREDENTIALS, *argv]
         if closed:
             command = ["sh", "-c", 'exec "$@" ' + closed, "sh", *command]
-        for name in ("stdin", "stdout", "stderr"):
-            options.setdefault(name, subprocess.PIPE)
-        env = dict(os.environ, PYTHONPATH=HERE, **options.pop("env", {}))
-        child = subprocess.Popen(command, env=env, **options)
-        watch = threading.Timer(TIMEOUT, child.kill)  # ends every read from its pipes
-        watch.start()
-        self.addCleanup(child.__exit__, None, None, None)  # closes its pipes
-        self.addCleanup(child.kill)
-        self.addCleanup(watch.join, TIMEOUT)
-        self.addCleanup(watch.cancel)
-        return child
-
-    def finish(self, child, content=b"", within=TIMEOUT):
-        if child.stdin and child.stdin.closed:
-            child.stdin = None
-        out, err = child.communicate(content, within)
-        return Ran(child.returncode, printed(out or b""), printed(err or b""))
+        return self.popen(*command, **options)
 
     def run_alone(self, stub, *argv, **options):
         return self.finish(self.spawn(stub, *argv, **options))
