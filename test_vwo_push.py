@@ -1547,10 +1547,11 @@ class ModuleTest(Quiet):
         settings, options = {"accountId": 1, "sdkKey": "k"}, {"transport": ok}
         for call, said in (
                 (lambda it: it.Client(1, "k", **options), "<Client of"),
-                (lambda it: it.Client(1, "k", ssl_context=ssl.create_default_context(),
-                                      **options), "<Client of"),
+                (lambda it: it.Client(1, "k", ssl_context=ssl.SSLContext(
+                    ssl.PROTOCOL_TLS_CLIENT), **options), "<Client of"),
                 (lambda it: it.Client.from_settings(settings), "<Client of"),
-                (lambda it: it.Client.from_settings(json.dumps(settings)), "<Client"),
+                (lambda it: it.Client.from_settings(json.dumps(settings), **options),
+                 "<Client"),
                 (lambda it: it.visitor_uuid(0, "user-1"), "'D272C00E4C7654DC8792B69E"),
                 (lambda it: it.fetch_settings(1, "k", base_url=url), "{}")):
             spec = importlib.util.spec_from_file_location("again", vwo_push.__file__)
@@ -2080,7 +2081,7 @@ class ThreadsTest(Life):
             lambda handler: (gate(), hang_up(handler)), 200, on_result=results.put)
         with self.refusing():
             push(client, "u0")
-            started(client.flush, 0.3)
+            started(client.flush, 0.2)
             stub.take()  # the flush sends it
         push(client, "u1")  # has a worker, which is parked when the flush gives up
         names = [results.get(timeout=TIMEOUT).user_id for _ in range(2)]  # no flush
