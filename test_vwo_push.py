@@ -5023,8 +5023,9 @@ class BackfillTest(CommandCase):
             until(lambda: child.stderr.read(1) == b".")  # it waits
             for _ in range(signals):
                 child.send_signal(signal.SIGTERM)
-                until(lambda: child.stderr.read(1) == b"!")  # it has noticed, and waits on
+                until(lambda: child.stderr.read(1) == b"!")  # it has noticed
             if counts[1]:
+                self.assertEqual(child.stderr.read(1), b".")  # and waits on
                 stub.gate.set()
             ran = self.finish(child, within=8)  # less than the 10 s that one signal grants
             self.assertEqual(self.ended(ran, 143), (counts, skip))
