@@ -713,8 +713,7 @@ class RefusalTest(Quiet):
 
 class OptionsTest(Quiet):
     WHOLE = [0, -1, 1.0, True, "1", None, b"1", float("inf")]
-    SECONDS = [-1, -0.1, float("nan"), float("inf"), "5", None, True, b"5", 1j,
-               10 ** 400]
+    SECONDS = [-1, -0.1, float("nan"), float("inf"), "5", None, True, b"5", 1j, 10 ** 400]
     FLAG = [0, 1, None, "", "true", "false", "False", [], b"1"]
     CALL = [1, "print", True, [], b""]
     REFUSED = {
@@ -1399,8 +1398,7 @@ class FromSettingsTest(Quiet):
                                      dict(settings, **{member: value}))
             if option in ("account_id", "sdk_key"):
                 with self.assertRaisesRegex(ValueError, member):
-                    self.make({name: settings[name] for name in settings
-                               if name != member})
+                    self.make({name: settings[name] for name in settings if name != member})
 
     def test_what_is_not_settings_is_an_error(self):
         secret = '{"sdkKey": "%s", ' % SECRET
@@ -1492,8 +1490,7 @@ class FetchSettingsTest(Quiet):
                              "ConnectionError: .*no answer within 0.05 s")
 
     def test_the_arguments_are_checked_as_those_of_client(self):
-        for name in ("account_id", "sdk_key", "base_url", "timeout", "ssl_context",
-                     "fme"):
+        for name in ("account_id", "sdk_key", "base_url", "timeout", "ssl_context", "fme"):
             for value in OptionsTest.REFUSED[name]:
                 arguments = {"account_id": ACCOUNT, "sdk_key": KEY,
                              "base_url": "http://127.0.0.1:9", name: value}
@@ -1678,6 +1675,14 @@ def no_threads():
                     raise RuntimeError("can't start new thread")
             return real(thread, *args, **options)
         return mock.patch.object(threading.Thread, method, refusing)
+
+    def rounds(self, least):
+        """1, 2, 3 and so on, until a round does not set `more`; more than *least*."""
+        number, self.more = 0, True
+        while self.more:
+            number, self.more = number + 1, False
+            yield number
+        self.assertGreater(number, least)
 
     def switching_fast(self):
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
@@ -2304,15 +2309,14 @@ class InterruptsTest(Life):
         self.put("IDLE_SECONDS", 9e5)  # nobody wakes up by chance
 
     def interrupted(self, moment, call, error=Limit):
-        """Interrupt *call* there. False: it has no such moment."""
+        """Interrupt *call* there. There are no more rounds if it has no such moment."""
         def handler(*_):
             raise error
         try:
             self.assertFalse(signal_at(moment, handler, call, FILE),
                              "swallowed at moment %d" % moment)
-            return False
         except error:
-            return True
+            self.more = True
 
     def pending(self, alone, status=200):
         """A client with four pushes pending, the gate that lets its one worker deliver
@@ -2334,10 +2338,9 @@ class InterruptsTest(Life):
     @cases((False, 0), (False, 0.001), (True, TIMEOUT))
     def test_nothing_vanishes_where_close_is_interrupted(self, alone, seconds):
         with self.refusing(10 ** 9 if alone else 0):
-            moment = more = 1
-            while more:
+            for moment in self.rounds(20):
                 client, gate, results = self.pending(alone)
-                more = self.interrupted(moment, lambda: client.close(seconds))
+                self.interrupted(moment, lambda: client.close(seconds))
                 self.assertStats(client, accepted=4)
                 gate.set()
                 began = time.monotonic()
@@ -2345,29 +2348,22 @@ class InterruptsTest(Life):
                 client.close(TIMEOUT)
                 self.assertLess(time.monotonic() - began, TIMEOUT / 2, moment)
                 self.assertSettled(client, results, moment)
-                moment += 1
-            self.assertGreater(moment, 20)
 
     @cases((False, 0.001, 200), (True, TIMEOUT, 200), (True, TIMEOUT, 400))
     def test_nothing_vanishes_where_flush_is_interrupted(self, alone, seconds, status):
         """And what was lost is still to be told."""
         with self.refusing(10 ** 9 if alone else 0):
-            moment = more = 1
-            while more:
+            for moment in self.rounds(10):
                 answers, (client, gate, results) = [], self.pending(alone, status)
-                more = self.interrupted(
-                    moment, lambda: answers.append(client.flush(seconds)))
+                self.interrupted(moment, lambda: answers.append(client.flush(seconds)))
                 self.assertStats(client, accepted=4)
                 gate.set()
                 answers.append(client.flush(TIMEOUT))
-                self.assertEqual(
-                    all(answers[0 if alone else -1:]), status == 200, moment)
+                self.assertEqual(all(answers[0 if alone else -1:]), status == 200, moment)
                 self.assertTrue(client.flush(TIMEOUT), moment)
                 self.assertSettled(client, results, moment)
                 self.assertStats(client, delivered=4 * (status == 200))
                 client.close(TIMEOUT)
-                moment += 1
-            self.assertGreater(moment, 10)
 
     GOOD = "plan", "premium", "u"
     PUSHES = {  # how many pushes were made before, and what is pushed
@@ -2378,8 +2374,7 @@ class InterruptsTest(Life):
 
     @cases(*itertools.product(PUSHES, (Limit, KeyboardInterrupt, SystemExit)))
     def test_an_interrupted_push_is_accepted_or_not_and_never_half(self, name, error):
-        moment = more = 1
-        while more:
+        for moment in self.rounds(5):
             (pushed, arguments), results = self.PUSHES[name], queue.Queue()
             client, gate = self.held(
                 max_pending=2, max_workers=1, max_batch=1, on_result=results.put)
@@ -2387,7 +2382,7 @@ class InterruptsTest(Life):
             if pushed < 2:
                 gate.set()
                 client.flush(TIMEOUT)
-            more = self.interrupted(moment, lambda: client.push(*arguments), error)
+            self.interrupted(moment, lambda: client.push(*arguments), error)
             accepted = client.stats()["accepted"] - pushed
             self.assertIn(accepted, (0, 1), moment)
             gate.set()
@@ -2406,8 +2401,6 @@ class InterruptsTest(Life):
             self.assertEqual(len(workers()), 1)
             gate.set()
             self.assertTrue(client.close(TIMEOUT), moment)
-            moment += 1
-        self.assertGreater(moment, 5)
 
     def test_exceptions_of_signal_handlers_leave_on_result_and_transport(self):
         """On the main thread; ordinary ones of the callback itself do not."""
@@ -2587,15 +2580,15 @@ class RacesTest(Life):
         met, others = threading.Event(), []
         def meet():
             others.append(started(act, *args))
+            self.more = True
             met.set()
             others[0].join(0.005)  # it may have to wait for this very thread
         return (*at_line(number, meet), met, others)
 
     @cases((push, 1), (push, 9), (lambda client: [client.close(0)], 1))
     def test_whatever_comes_at_whatever_line_of_a_push_it_is_whole(self, act, room):
-        number, others, real = 0, True, threading.Thread.start
-        while others:
-            number += 1
+        real = threading.Thread.start
+        for number in self.rounds(5):
             inner, results, begun = [], [], []
             client, gate = self.held(
                 max_pending=room, max_workers=1, on_result=results.append)
@@ -2619,12 +2612,9 @@ class RacesTest(Life):
             client.close(TIMEOUT)
             self.assertStats(client, accepted=accepted, pending=0)
             self.assertEqual(len(results), accepted, number)
-        self.assertGreater(number, 5)
 
     def test_a_push_that_is_lost_at_whatever_line_of_a_flush_is_told_once(self):
-        number, others = 0, True
-        while others:
-            number += 1
+        for number in self.rounds(20):
             client = self.client(transport=lambda *_: 400)
             trace, *_, others = self.met_at_line(number, lambda: (
                 push(client), until(lambda: client.stats()["failed"])))
@@ -2636,7 +2626,6 @@ class RacesTest(Life):
             told += [client.flush(TIMEOUT), client.flush(TIMEOUT)]
             self.assertEqual(told.count(False), len(others), (number, told))
             client.close(TIMEOUT)
-        self.assertGreater(number, 20)
 
     @cases((1, ["early", "late"], lambda box: push(box[0], "late")),
            (5, ["early", "late"], lambda box: push(box[0], "late"), True),
