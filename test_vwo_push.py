@@ -2086,7 +2086,7 @@ class ThreadsTest(Life):
             lambda handler: (gate(), hang_up(handler)), 200, on_result=results.put)
         with self.refusing():
             push(client, "u0")
-            started(client.flush, 0.2)
+            started(client.flush, 0.3)
             stub.take()  # the flush sends it
         push(client, "u1")  # has a worker, which is parked when the flush gives up
         names = [results.get(timeout=TIMEOUT).user_id for _ in range(2)]  # no flush
