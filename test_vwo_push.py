@@ -9,8 +9,8 @@ What is shown where:
     PushTest                                a push arrives, and the ways to make one
     ValidationTest RefusalTest              what push takes, and how it says why not
     OptionsTest SecretsTest                 what Client takes, and what nothing shows
-    UuidTest RecordedTest FmeTest           what is sent: as the official SDKs send it,
-    GoldenTest HostileTextTest              as 1.0.1 sent it, and whatever the text
+    UuidTest FmeTest GoldenTest             what is sent: as the official SDKs send it,
+    HostileTextTest                         as 1.0.1 sent it, and whatever the text
     BatchingTest                            what goes together, where to, and the answer
     FromSettingsTest FetchSettingsTest      the settings file
     ModuleTest                              what an import and a construction cost
@@ -872,6 +872,9 @@ class UuidTest(Quiet):
         (12345, "  padded  ", "4D20602ECD4E5FEBB2B9270BEF61C7CB"),
         (12345, "User-1", "A23D257F0BC75ABBB1FF5068D116B98B"),
         (12345, 'a&b=c+d%20e#f"g\\h/i?j', "A7CD071FAFD158A1AD2584B6004892F7"),
+        (12345, "user 1", "24318B5415E95CA780FCB1D055933786"),
+        (12345, "we@#dcs&3232.f3", "BE877D5981215568AEFB86888213889A"),
+        (12345, "\U0001f469\u200d\U0001f4bb", "FA5EA59454A4516C962F1FBDC5969247"),
         (12345, "Jos\xe9", "7DC7F01CA223543397BD134D09656F9E"),
         (12345, "\u30e6\u30fc\u30b6\u30fc", "EACF3CC3199C593B8C1345EB4CD516C8"),
         (12345, "\U0001f1ee\U0001f1f3", "517F62426776589490243F1021C90716"),
@@ -900,51 +903,6 @@ class UuidTest(Quiet):
         for huge in [10 ** 5000] * hasattr(sys, "set_int_max_str_digits"):  # has no str
             for call in vwo_push.visitor_uuid, vwo_push.Client, vwo_push.fetch_settings:
                 self.assertNames("account_id", call, huge, KEY)
-
-
-class RecordedTest(Quiet):
-    """FullStack, as recorded. GoldenTest spells the names and headers around it."""
-
-    USER = "user-1", "053F6036A3FE5D47935E2061315256BB"
-    CASES = [  # modes (get, batch, event), user id and uuid, what was pushed
-        ("gbe", USER, {"browser": "chrome"}),
-        ("gbe", ("user 1", "24318B5415E95CA780FCB1D055933786"),
-         {"plan type": "free tier"}),
-        ("gbe", ("we@#dcs&3232.f3", "BE877D5981215568AEFB86888213889A"),
-         {'a&b=c#d+e%f"g\\h': "v&w=x#y+z%20\"q\\r/s?t;u:v,w<x>{y}[z]|^~`!@$*()'"}),
-        ("be", USER, {"q": 'say "hi"'}), ("gbe", USER, {"path": r"C:\new\table"}),
-        ("ge", USER, {"discount": "100%"}), ("ge", USER, {"expr": "a+b"}),
-        ("gbe", ("Jos\xe9", "7DC7F01CA223543397BD134D09656F9E"), {"cl\xe9": "caf\xe9"}),
-        ("gbe", ("\u30e6\u30fc\u30b6\u30fc", "EACF3CC3199C593B8C1345EB4CD516C8"),
-         {"\u9375": "\u65e5\u672c"}),
-        ("gb", ("\U0001f469\u200d\U0001f4bb", "FA5EA59454A4516C962F1FBDC5969247"),
-         {"mood": EMOJI}),
-        ("g", USER, {"k": "\xe9" * 255}), ("g", USER, {"k" * 255: "v"}),
-        ("g", USER, {" ": "v"}),
-        ("gbe", USER, {"plan": "pro", "browser": "chrome", "price": "20"})]
-    MODES = {"g": ({"max_batch": 1}, "/server-side/push"),
-             "b": ({"max_batch": 6}, "/server-side/batch-events"),
-             "e": ({"event_arch": True}, "/events/t")}
-
-    def test_a_request_means_what_the_official_one_means(self):
-        """The tags are json.dumps' text, as in Python's SDK, without % and plus."""
-        for mode, (options, path) in self.MODES.items():
-            stub, client = self.served(collection_prefix="eu01", **options)
-            for modes, (user_id, uuid), dimensions in self.CASES:
-                if mode in modes:
-                    pushes = [(dimensions, user_id)] * (2 if mode == "b" else 1)
-                    received = self.backlog(stub, client, *pushes)
-                    self.assertEqual({each.path for each in received}, {"/eu01" + path})
-                    self.assertEqual(
-                        [triple for each in received for triple in read_back(each)],
-                        [(uuid, *item) for item in dimensions.items()] * len(pushes))
-                    tags = [each.query["tags"] for each in received if mode == "g"]
-                    if mode == "b":
-                        tags = [event["t"] for event in strict(received[0].body)["ev"]]
-                    self.assertEqual(tags, [
-                        json.dumps({"u": dict([item])}).replace("%", "\\u0025").replace(
-                            "+", "\\u002b") for item in dimensions.items()
-                        if mode != "e"] * len(pushes))
 
 
 class FmeTest(Quiet):
@@ -1108,7 +1066,8 @@ class GoldenTest(Quiet):
 
 class HostileTextTest(Quiet):
     """Any text of up to 255 code points is read back exactly, however often a server
-    decodes it; of a user id, any text."""
+    decodes it; of a user id, any text. The tags are json.dumps' text, as in the official
+    SDK of Python, without % and plus."""
 
     PIECES = [
         '"', "'", "%", "+", "%2B", "%25", "%u0041", "&", "#", "=", "?", ";", ":", "/",
@@ -1137,6 +1096,8 @@ class HostileTextTest(Quiet):
             self.assertEqual(len(found), len(self.DIMENSIONS))
             for (uuid, once), item in zip(found, self.DIMENSIONS.items()):
                 self.assertEqual(uuid, uuid_of(self.USER))
+                self.assertEqual(once, json.dumps({"u": dict([item])}).replace(
+                    "%", "\\u0025").replace("+", "\\u002b"))
                 for text in once, decode(once), plus(once), plus(decode(once)):
                     self.assertEqual(json.loads(text), {"u": dict([item])})
 
