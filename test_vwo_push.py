@@ -31,7 +31,6 @@ What is shown where:
 import ast
 import base64
 import collections
-import collections.abc
 import contextlib
 import copy
 import decimal
@@ -372,6 +371,22 @@ class Case(unittest.TestCase):
         self.assertEqual(ran.err, ran.err if err is None else err)
         return ran.err
 
+    def assertNames(self, name, call, *args, **named):
+        """The call raises an error that names this, and shows no secret."""
+        with self.assertRaisesRegex((TypeError, ValueError), name) as caught:
+            call(*args, **named)
+        self.assertSecretFree(caught.exception)
+
+    def assertSecretFree(self, error):
+        """Neither the error, nor its traceback, nor what it was made from tells."""
+        texts = traceback.format_exception(type(error), error, error.__traceback__)
+        while error is not None:
+            texts += [str(error), repr(error)]
+            error = error.__cause__ or error.__context__
+        for text in texts:
+            self.assertNotIn(SECRET, text)
+            self.assertNotIn(KEY, text)
+
 
 class Quiet(Case):
     """Refused pushes are part of the test and not for the terminal."""
@@ -408,22 +423,6 @@ class Quiet(Case):
         self.assertIs(client.push(*push, **named), True)
         self.assertIs(client.flush(TIMEOUT), True)
         return stub.take_all()
-
-    def assertNames(self, name, call, *args, **named):
-        """The call raises an error that names this, and shows no secret."""
-        with self.assertRaisesRegex((TypeError, ValueError), name) as caught:
-            call(*args, **named)
-        self.assertSecretFree(caught.exception)
-
-    def assertSecretFree(self, error):
-        """Neither the error, nor its traceback, nor what it was made from tells."""
-        texts = traceback.format_exception(type(error), error, error.__traceback__)
-        while error is not None:
-            texts += [str(error), repr(error)]
-            error = error.__cause__ or error.__context__
-        for text in texts:
-            self.assertNotIn(SECRET, text)
-            self.assertNotIn(KEY, text)
 
 
 # -- Push: what it takes, what it refuses, and why -------------------------------------
@@ -1944,7 +1943,7 @@ class ThreadsTest(Life):
 
     def test_one_worker_goes_on_alone_as_long_as_answers_come_at_once(self):
         self.put("SLOW_SECONDS", 9e9)
-        stub, = stubs = [self.stub()]
+        stub = self.stub()
         client = self.client(stub, max_batch=1)
         push(client)
         self.assertTrue(client.flush(TIMEOUT))
@@ -3330,13 +3329,6 @@ class EdgeCase(Case):
                     return listener
         self.skipTest("this system does not let a full backlog wait")
 
-    def reopen(self, listener):
-        """Let it accept again; those that filled it are lost."""
-        listener.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                listener.accept()[0].close()
-
     def main(self, *argv):
         """Run the command line in this process."""
         out, err = io.StringIO(), io.StringIO()
@@ -3629,11 +3621,12 @@ class KeepAliveTest(EdgeCase):
             self.assertEqual((server.connections, server.requests.qsize()), (1, 3))
 
     def test_a_kept_connection_that_dies_is_replaced_uncounted_once(self):
-        """Before it is used where that can be seen. Not once a byte of an answer came,
-        nor after a timeout."""
+        """Before it is used where that can be seen, as where something has come that
+        nobody asked for. Not once a byte of an answer came, nor after a timeout."""
         heard = self.hear()
-        idle = lambda end: answering(OK, then=lambda peer: (
+        idle = lambda end, first=OK: answering(first, then=lambda peer: (
             go.wait(TIMEOUT), end(peer), gone.set(), peer.read()))
+        full = answer(200, b"x" * 8152)  # 8 KiB: a buffer may be full at its end
         half_close = lambda peer: peer.sock.shutdown(socket.SHUT_WR)
         reset = lambda peer: heard.wait(TIMEOUT) and peer.reset()
         busy = answering(OK, then=after_request(Peer.hang_up))
@@ -3641,6 +3634,8 @@ class KeepAliveTest(EdgeCase):
         for tls, attempts, requests, *scripts in (
                 (None, 1, 2, idle(half_close)), (None, 1, 2, idle(Peer.hang_up)),
                 (None, 1, 2, idle(Peer.reset)), (own, 1, 2, idle(Peer.hang_up)),
+                *[(tls, 1, 2, idle(*late)) for tls in (None, own) for late in (
+                    (lambda peer: peer.send(b"H"),), (lambda peer: None, full + OK))],
                 (None, 1, 3, busy), (own, 1, 3, busy),
                 (None, 1, 3, answering(OK, then=after_request(Peer.reset))),
                 (None, 2, 4, answering(OK, b""), Peer.read), (None, 2, 3, mute),
@@ -3712,7 +3707,10 @@ class ConnectTest(EdgeCase):
                            once.address, server.address)
         client = self.client(base_url="http://five.test", max_workers=1)
         self.deliver(client, within=2.0)
-        self.reopen(dead)  # who goes there first is lost
+        dead.setblocking(False)  # it accepts again, and who goes there first is lost
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                dead.accept()[0].close()
         self.deliver(client, within=2.0)
         dead.close()
         once.stop()  # then the others are tried again
@@ -3723,37 +3721,24 @@ class ConnectTest(EdgeCase):
     def test_addresses_that_were_all_silent_have_more_time_in_turn(self):
         """As those of a server that is far away, or busy: more in the next attempt."""
         self.put("NEXT_ADDRESS_SECONDS", 0.05)
-        slow, dead = self.full_listener(), self.full_listener()
-        self.names_lead_to(slow.getsockname(), dead.getsockname())
-        tried = []
-
-        def serve():
-            slow.settimeout(TIMEOUT)
-            with slow.accept()[0] as sock:
-                sock.recv(9999)
-                sock.sendall(OK)
-
+        slow, dead = [self.full_listener().getsockname() for _ in range(2)]
+        self.names_lead_to(slow, dead)
+        server, tries = self.raw(), []
         def connect(sock, address, before=socket.socket.connect):
-            tried.append(address)
-            if len(tried) == 4:
-                self.assertEqual(address, slow.getsockname())
-                self.reopen(slow)
-                started(serve)
-            before(sock, address)
+            tries.append((address, sock.gettimeout() > 0.05))
+            before(sock, address if len(tries) < 4 else server.address)
         self.put("connect", connect, socket.socket)
         outcome, _ = self.outcome(None, base_url="http://two.test", timeout=0.4)
         self.assertEqual(outcome, (True, 200, None, 2))
+        self.assertEqual(tries, [(slow, False), (dead, True), (dead, False), (slow, True)])
 
     def test_a_connect_that_fails_at_once_is_not_taken_for_a_silent_one(self):
         """From 3.10 on ETIMEDOUT is a socket.timeout, and would be tried without end."""
-        tries = []
-
-        class Unreachable(socket.socket):
-            def connect(self, address):
-                tries.append(address)
-                raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        server = self.nobody()
-        self.put("socket", Unreachable, socket)
+        server, tries = self.nobody(), []
+        def connect(sock, address):
+            tries.append(address)
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        self.put("connect", connect, socket.socket)
         self.assertEqual(self.outcome(None, base_url=server, max_attempts=1)[0],
                          (False, None, "connection", 1))
         self.assertEqual(len(tries), 1)
@@ -3845,21 +3830,6 @@ class TlsTest(EdgeCase):
             said.get(timeout=TIMEOUT)
         self.assertStats(client, requests=200, retries=0)
         self.assertEqual(server.connections, 1)
-
-    def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(self):
-        full = answer(200, b"x" * 8152)  # 8 KiB: a buffer may be full at its end
-        late = lambda peer: (go.wait(TIMEOUT), peer.send(more), come.set(), peer.read())
-        for tls in None, self.server_context:
-            for first, more in (full + OK, b""), (OK, b"H"):
-                go, come = threading.Event(), threading.Event()
-                server, client = self.served(
-                    answering(first, then=late), always(OK), tls=tls)
-                self.deliver(client)
-                go.set()
-                self.assertTrue(come.wait(TIMEOUT))
-                self.deliver(client)
-                self.assertStats(client, requests=2, retries=0)
-                self.assertEqual((server.connections, server.requests.qsize()), (2, 2))
 
     def test_a_certificate_is_always_verified(self):
         server = self.secure()
@@ -4013,21 +3983,16 @@ class ProxyTest(EdgeCase):
         if all(where):  # Windows does not know two names that differ in case
             self.assertEqual(self.way(self.stub(), **variables), way)
 
-    @cases(("socks5://me:hunter2@127.0.0.1:9", "http://"), ("//me:hunter2@:1", "host"),
-           ("https://me:hunter2@127.0.0.1:9", "http://"), ("http://me:hunter2@", "host"),
-           ("http://me:hunter2/3@127.0.0.1:9", "%2F"), ("http://me:hunter2@[::1", "host"),
-           ("ftp://me:hunter2@x", "http://"), ("http://me:hunter2@x:99999", "port"),
-           ("http://me:hunter2@x:port", "port"))
+    @cases(("socks5://me:%s@127.0.0.1:9", "http://"), ("//me:%s@:1", "host"),
+           ("https://me:%s@127.0.0.1:9", "http://"), ("http://me:%s@", "host"),
+           ("http://me:%s/3@127.0.0.1:9", "%2F"), ("http://me:%s@[::1", "host"),
+           ("ftp://me:%s@x", "http://"), ("http://me:%s@x:99999", "port"),
+           ("http://me:%s@x:port", "port"))
     def test_a_proxy_that_cannot_work_is_named_without_its_password(self, text, instead):
         """And the message says what to write instead."""
-        self.environ(HTTP_PROXY=text)
-        with self.assertRaises(ValueError) as caught:
-            self.client(base_url="http://x.test")
-        told = "".join(traceback.format_exception(
-            ValueError, caught.exception, caught.exception.__traceback__))
-        self.assertIn("HTTP_PROXY", told)
-        self.assertIn(instead, str(caught.exception))
-        self.assertNotIn("hunter2", told)
+        self.environ(HTTP_PROXY=text % SECRET)
+        self.assertNames("(?s)HTTP_PROXY.*" + re.escape(instead), self.client,
+                         base_url="http://x.test")
 
 
 class TransportTest(EdgeCase):
