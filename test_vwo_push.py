@@ -139,6 +139,7 @@ def read_back(received):
                 for key, value in strict(event["t"])["u"].items()]
     events = body["ev"] if received.path.endswith("/batch-events-v2") else [body]
     for event in events:
+        assert event["d"]["msgId"].startswith(event["d"]["visId"] + "-")
         del event["d"]["visitor"]["props"]["vwo_fs_environment"]
     return [(event["d"]["visId"], key, value) for event in events
             for key, value in event["d"]["visitor"]["props"].items()]
@@ -905,14 +906,10 @@ class UuidTest(Quiet):
 
 
 class FmeTest(Quiet):
-    """FME accounts: what is sent means what was recorded from FME's own SDKs.
+    """FME accounts: what is sent means what was recorded from FME's own SDKs. GoldenTest
+    spells what is around it."""
 
-    Left out of the comparison: clock, random and the SDK's own name. Theirs write the
-    text None for the visitor's agent and address; empty is right.
-    """
-
-    KEY = "key0123456789abcdef0123456789abcd"
-    ACCOUNT = {"account_id": 123456, "sdk_key": KEY, "fme": True}
+    ACCOUNT = {"account_id": 123456, "fme": True}
     USER = "user-42", "1590AE793778516397DB9E363F5C63C1"
     WEB = "D7E2EAA667909A2DB8A6371FF0975C2A5"  # the web tag's own UUID
     RECORDED = [
@@ -924,51 +921,19 @@ class FmeTest(Quiet):
     NUMBERS = [True, False, 0, 1, -1, 30, 30.0, 0.1, -1.5, 1e300, 5e-324, 2 ** 53,
                -2 ** 53, float(2 ** 80)]
 
-    def assertElement(self, element, uuid, dimensions):
-        """An element of a batch, or the body of a single request. Returns its time."""
-        seconds, ms = element["d"]["sessionId"], element["d"]["event"]["time"]
-        self.assertEqual((type(ms), ms // 1000), (int, seconds))
-        props = {"vwo_sdkName": "vwo-push-python", "vwo_envKey": self.KEY,
-                 "vwo_sdkVersion": vwo_push.__version__, "isCustomEvent": True,
-                 "vwo_fs_environment": self.KEY}
-        expected = {"d": {
-            "msgId": "%s-%d" % (uuid, ms), "visId": uuid, "sessionId": seconds,
-            "event": {"props": props, "name": "vwo_syncVisitorProp", "time": ms},
-            "visitor": {"props": dict(dimensions, vwo_fs_environment=self.KEY)}}}
-        # As text, because True == 1 == 1.0.
-        self.assertEqual(json.dumps(element, sort_keys=True),
-                         json.dumps(expected, sort_keys=True))
-        return str(ms)
-
     def test_a_request_means_what_the_official_one_means(self):
-        names = {"a": "123456", "env": self.KEY, "sn": "vwo-push-python",
-                 "sv": vwo_push.__version__}
-        headers = {"User-Agent": "vwo-push-python/" + vwo_push.__version__,
-                   "Content-Type": "application/json"}
+        pushes = [(dimensions, user_id) for user_id, _, dimensions in self.RECORDED]
+        triples = [(uuid, *item) for _, uuid, dimensions in self.RECORDED
+                   for item in dimensions.items()]
         for prefix in "", "/eu01":
             stub, client = self.served(**self.ACCOUNT, collection_prefix=prefix)
-            for user_id, uuid, dimensions in self.RECORDED:
-                single, = self.deliver(stub, client, dimensions, user_id)
-                self.assertEqual(single.path, prefix + "/events/t")
-                moment = self.assertElement(strict(single.body), uuid, dimensions)
-                self.assertEqual(single.query, {
-                    **names, "random": single.query["random"], "eTime": moment,
-                    "en": "vwo_syncVisitorProp", "p": "FS", "visitor_ua": "",
-                    "visitor_ip": ""})
-            batch, = self.backlog(stub, client, *[
-                (dimensions, user_id) for user_id, _, dimensions in self.RECORDED])
-            self.assertEqual(batch.path, prefix + "/server-side/batch-events-v2")
-            self.assertEqual(batch.query, names)
-            body = strict(batch.body)
-            self.assertEqual(list(body), ["ev"])
-            self.assertEqual(len(body["ev"]), len(self.RECORDED))
-            for element, (_, uuid, dimensions) in zip(body["ev"], self.RECORDED):
-                self.assertElement(element, uuid, dimensions)
-            for each, more in (single, {}), (batch, {"Authorization": self.KEY}):
-                self.assertEqual(each.method, "POST")
-                self.assertEqual(dict(each.headers.items()), {
-                    **headers, **more, "Host": stub.url[len("http://"):],
-                    "Content-Length": str(len(each.body))})
+            singles = [self.deliver(stub, client, *push)[0] for push in pushes]
+            for received, path in ((singles, "/events/t"), (self.backlog(
+                    stub, client, *pushes), "/server-side/batch-events-v2")):
+                self.assertEqual({each.path for each in received}, {prefix + path})
+                # As text, because True == 1 == 1.0.
+                self.assertEqual(repr(triples), repr([
+                    triple for each in received for triple in read_back(each)]))
 
     def test_a_value_arrives_as_json_of_its_type(self):
         results = []
@@ -998,7 +963,9 @@ class FmeTest(Quiet):
 
 
 class GoldenTest(Quiet):
-    """Requests as 1.0.1 sent them, to the byte.
+    """Requests to the byte: those of FullStack as 1.0.1 sent them, those of FME as its own
+    SDKs do, but for the name; theirs write the text None for the visitor's agent and
+    address, and empty is right.
 
     H, K, L, M, R, S, U, V: host, SDK key, length, milliseconds, random, seconds, the
     UUID of user-1, version.
@@ -1018,23 +985,30 @@ class GoldenTest(Quiet):
         + AGENT + "\n")
     TAGS = ("%22plan%20%5Cu00e9%22%3A%20%22a%5Cu002bb%20100%5Cu0025%20%26%20%5C%22c%5C"
             "%22%2F~%22")
+    SN = "&sn=vwo-push-python&sv=V"
+    POST = ("POST /events/t?en=vwo_syncVisitorProp&a=12345&env=K&eTime=M&random=R&p=FS"
+            "&visitor_ua=&visitor_ip=%s HTTP/1.1\n" + JSON + "Content-Length: L\n\n%s")
+    DATA = ('{"d": {"msgId": "U-M", "visId": "U", "sessionId": S, "event": {"props": '
+            '{"vwo_sdkName": "vwo-push-python", "vwo_sdkVersion": "V", "vwo_envKey": "K", '
+            '"isCustomEvent": true%s}, "name": "vwo_syncVisitorProp", "time": M}, '
+            '"visitor": {"props": {"vwo_fs_environment": "K", %s}}}}')
+    ENV = ', "vwo_fs_environment": "K"'
+    TEXTS = r'"plan \u00e9": "a+b 100% & \"c\"/~", "x": "y"'
     CASES = [  # options, what is pushed for user-1, what is sent
-        ({}, PLAN, [GET % ("", TAGS)]),
-        ({"max_batch": 1, "collection_prefix": "eu01"}, (BOTH,),
+        ({}, [PLAN], [GET % ("", TAGS)]),
+        ({"max_batch": 1, "collection_prefix": "eu01"}, [(BOTH,)],
          [GET % ("/eu01", TAGS), GET % ("/eu01", "%22x%22%3A%20%22y%22")]),
-        ({}, (BOTH,), [BATCH % ", ".join([
+        ({}, [(BOTH,)], [BATCH % ", ".join([
             EVENT % r'\"plan \\u00e9\": \"a\\u002bb 100\\u0025 & \\\"c\\\"/~\"',
             EVENT % r'\"x\": \"y\"'])]),
-        ({}, ("k", EMOJI * 200), [
+        ({}, [("k", EMOJI * 200)], [
             BATCH % (EVENT % (r'\"k\": \"%s\"' % (r"\\ud83d\\ude00" * 200)))]),
-        ({"event_arch": True}, (BOTH,), [
-            "POST /events/t?en=vwo_syncVisitorProp&a=12345&env=K&eTime=M&random=R&p=FS"
-            "&visitor_ua=&visitor_ip= HTTP/1.1\n" + JSON + "Content-Length: L\n\n"
-            '{"d": {"msgId": "U-M", "visId": "U", "sessionId": S, "event": {"props": '
-            '{"vwo_sdkName": "vwo-push-python", "vwo_sdkVersion": "V", "vwo_envKey": "K", '
-            '"isCustomEvent": true}, "name": "vwo_syncVisitorProp", "time": M}, '
-            '"visitor": {"props": {"vwo_fs_environment": "K", '
-            r'"plan \u00e9": "a+b 100% & \"c\"/~", "x": "y"}}}}'])]
+        ({"event_arch": True}, [(BOTH,)], [POST % ("", DATA % ("", TEXTS))]),
+        ({"fme": True}, [(BOTH,)], [POST % (SN, DATA % (ENV, TEXTS))]),
+        ({"fme": True, "collection_prefix": "eu01"}, [("n", 1.5), ("v", True)], [
+            "POST /eu01/server-side/batch-events-v2?a=12345&env=K%s HTTP/1.1\n" % SN + JSON
+            + "Authorization: K\nContent-Length: L\n\n"
+            '{"ev": [%s, %s]}' % (DATA % (ENV, '"n": 1.5'), DATA % (ENV, '"v": true'))])]
 
     def spelled(self, method, target, headers, body):
         """A request as text, without what differs each time."""
@@ -1050,17 +1024,18 @@ class GoldenTest(Quiet):
         return text
 
     @cases(*CASES)
-    def test_fullstack_sends_what_1_0_1_sent_and_requests_for_shows_it(
-            self, options, push, expected):
+    def test_requests_are_these_and_requests_for_shows_them(self, options, pushes, sent):
         stub, client = self.served(**options)
+        pushes = [(*push, "user-1") for push in pushes]
         self.assertEqual([
             self.spelled(each.method, each.target, each.headers, each.body)
-            for each in self.deliver(stub, client, *push, "user-1")], expected)
-        self.assertEqual([self.spelled(
-            each.method, each.url[len(stub.url):],
-            dict({"Host": "H"}, **each.headers), each.body)
-            for each in client.requests_for(*push, "user-1")
-        ], [text.replace("Content-Length: L\n", "") for text in expected])
+            for each in self.backlog(stub, client, *pushes)], sent)
+        for push in pushes * (len(pushes) == 1):
+            self.assertEqual([self.spelled(
+                each.method, each.url[len(stub.url):],
+                dict({"Host": "H"}, **each.headers), each.body)
+                for each in client.requests_for(*push)
+            ], [text.replace("Content-Length: L\n", "") for text in sent])
 
 
 class HostileTextTest(Quiet):
