@@ -4785,6 +4785,7 @@ class BackfillTest(CommandCase):
     def test_a_long_stream_is_read_in_constant_memory(self):
         child = self.spawn(
             None, "--from", "-", "--skip", "1000000", prelude="import atexit, resource\n"
+            "if os.fork(): os._exit(os.wait()[1] >> 8)\n"  # or it begins with our own peak
             "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "vwo_push.Client(1, 'k')\n"
             "before = peak()\n"
@@ -4792,7 +4793,7 @@ class BackfillTest(CommandCase):
         ran = self.finish(child, b"user_id,n\n" + (b"u," + b"x" * 400 + b"\n") * 60000)
         self.assertSummary(ran, 0, 60000, 0, 0, 60000)
         scale = 1 if sys.platform == "darwin" else 1024
-        self.assertLess(int(ran.err) * scale, 60_000_000 if PYPY else 20_000_000)
+        self.assertLess(int(ran.err) * scale, 60_000_000 if PYPY else 10_000_000)
 
     def test_rows_of_one_user_arrive_in_order_through_retries(self):
         self.put("MAX_BACKFILL_PENDING", 4)
