@@ -602,8 +602,8 @@ def _tls_context() -> ssl.SSLContext:
             raise ValueError("none found")
     except Exception as error:  # a library that replaces SSLContext may raise any class
         why = str(error) or type(error).__name__
-        raise ValueError("the CA certificates cannot be used, see SSL_CERT_FILE and "
-                         "SSLKEYLOGFILE: " + why) from None
+        raise ValueError("the CA certificates cannot be used: %s; see SSL_CERT_FILE and "
+                         "SSLKEYLOGFILE, or give a transport" % why) from None
     return context
 
 
@@ -1202,18 +1202,18 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
+        unused = size
         try:
             reserved.extend((None,) * size)
-            full = len(reserved) > self.max_pending  # another thread took the room
-            if not full:
+            if len(reserved) <= self.max_pending:  # else another thread took the room
                 self.waiting.append(push)
-        except BaseException:
-            # It may be accepted all the same, after an interrupt. Then it has no room, and
-            # max_pending is exceeded once; room without a push would be lost for ever.
-            self.free(self.room(size))
-            raise
-        if full:
-            self.free(self.room(size))
+                unused = 0
+        finally:
+            # After an interrupt behind the append the push is accepted and has no room, so
+            # max_pending is exceeded once. Room without a push would be lost for ever.
+            if unused:
+                self.free(self.room(unused))
+        if unused:
             return self.refuse(_FULL)
         try:
             if not self.attending:
@@ -1291,9 +1291,8 @@ class _Sender:
         except (RuntimeError, *_NO_MEMORY):  # the system starts no thread, or none here
             return False
         finally:
-            if worker is not None and worker.ident is None and worker in self.workers:
-                self.workers.remove(worker)  # enlist adds it again if it runs all the same
-                self.attending.discard(worker)
+            if worker is not None:
+                self.delist(worker, True)
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
@@ -1318,10 +1317,11 @@ class _Sender:
         return thread in self.workers[:self.max_workers]
 
     @_locked
-    def delist(self, thread: threading.Thread) -> None:
-        self.attending.discard(thread)
-        if thread in self.workers:
+    def delist(self, thread: threading.Thread, unless_begun: bool = False) -> None:
+        """Take a worker off the lists; enlist adds it again if it begins all the same."""
+        if thread in self.workers and not (unless_begun and thread.ident is not None):
             self.workers.remove(thread)
+            self.attending.discard(thread)
 
     @_locked
     def give_back(self, me: int) -> None:
