@@ -32,8 +32,9 @@ The sections of this file: laws (limits, the clock, imports, interrupts), valida
 (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
 Client, settings, input files, command line. The way of one push, to be read in this order::
 
-    Client.push -> _checked -> _Sender.accept -> hire or wake
-    work -> serve -> take -> deliver -> _parts -> send -> attempt -> exchange -> settle
+    Client.push -> _checked -> _Sender.accept -> call -> wake or hire
+    work -> serve -> park -> take -> deliver -> _parts -> send -> attempt -> exchange
+    settle -> claim -> report -> strike
 """
 
 from __future__ import annotations
@@ -1261,12 +1262,6 @@ class _Sender:
             except RuntimeError:  # it was woken before
                 pass
 
-    def leave(self) -> None:
-        """This thread may wait long: another goes on with what is waiting meanwhile."""
-        self.attending.discard(threading.current_thread())
-        if self.has_work():
-            self.call()
-
     def hire(self) -> None:
         """Start a worker if there may be one more. It waits only until Python has started
         the thread, because push calls it. Where Python starts no thread, the pushes stay
@@ -1293,6 +1288,16 @@ class _Sender:
         finally:
             if worker is not None:
                 self.delist(worker, True)
+
+    def has_work(self) -> bool:
+        """Is there anything to send that no thread works on?"""
+        return not self.swept and (len(self.waiting) > 0 or any(
+            batch.owner is None for batch in self.book[2]))
+
+    def is_wanted(self) -> bool:
+        """Is there work, and no worker that attends? Where answers come at once, one worker
+        is faster than two, which would wait for each other to let go of Python's lock."""
+        return not self.attending and self.has_work()
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
@@ -1348,6 +1353,32 @@ class _Sender:
             self.give_back(me)
             self.connections.discard(connection)
             connection.close()
+
+    def park(self, connection: _Connection) -> bool:
+        """Wait until this worker has to attend. False: never again."""
+        worker = threading.current_thread()
+        if len(self.attending) > (worker in self.attending) or not self.has_work():
+            self.attending.discard(worker)
+            wake = _taken_lock()
+            self.parked.append(wake)
+            try:
+                # Looked at with the lock in parked, or a push before would wake nobody.
+                while not (self.is_wanted() or self.is_over()):
+                    if not wake.acquire(timeout=IDLE_SECONDS):
+                        connection.close()
+            finally:
+                self.parked.remove(wake)
+        self.attending.add(worker)
+        return not self.is_over()
+
+    def is_over(self) -> bool:
+        return self.closed and not self.has_work()
+
+    def leave(self) -> None:
+        """This thread may wait long: another goes on with what is waiting meanwhile."""
+        self.attending.discard(threading.current_thread())
+        if self.has_work():
+            self.call()
 
     @_locked
     def take(self, me: int, sweeping: bool = False) -> _Batch | None:
@@ -1566,36 +1597,6 @@ class _Sender:
             return not (batches or self.waiting)
         return all(batch.first >= end for batch in batches) and (
             delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
-
-    def park(self, connection: _Connection) -> bool:
-        """Wait until this worker has to attend. False: never again."""
-        worker = threading.current_thread()
-        if len(self.attending) > (worker in self.attending) or not self.has_work():
-            self.attending.discard(worker)
-            wake = _taken_lock()
-            self.parked.append(wake)
-            try:
-                # Looked at with the lock in parked, or a push before would wake nobody.
-                while not (self.is_wanted() or self.is_over()):
-                    if not wake.acquire(timeout=IDLE_SECONDS):
-                        connection.close()
-            finally:
-                self.parked.remove(wake)
-        self.attending.add(worker)
-        return not self.is_over()
-
-    def has_work(self) -> bool:
-        """Is there anything to send that no thread works on?"""
-        return not self.swept and (len(self.waiting) > 0 or any(
-            batch.owner is None for batch in self.book[2]))
-
-    def is_wanted(self) -> bool:
-        """Is there work, and no worker that attends? Where answers come at once, one worker
-        is faster than two, which would wait for each other to let go of Python's lock."""
-        return not self.attending and self.has_work()
-
-    def is_over(self) -> bool:
-        return self.closed and not self.has_work()
 
     # What flush, close and exit do.
 
