@@ -1910,6 +1910,7 @@ class ThreadsTest(Life):
         client = self.client(stub, max_batch=1)
         push(client)
         self.assertTrue(client.flush(TIMEOUT))
+        until(lambda: waits_in(*workers(), "park"))
         stub.take()
         stub.gate.clear()
         push(client, "a")
@@ -2565,10 +2566,10 @@ class RacesTest(Life):
             trace, left, met, others = self.met_at_line(number, act, box)
             threading.settrace(trace)
             try:
-                push(box[0], "early")
+                accepted = push(box[0], "early")  # False: the close came first
             finally:
                 threading.settrace(None)
-            found = [results.get(timeout=TIMEOUT).user_id]
+            found = [results.get(timeout=TIMEOUT).user_id for each in accepted if each]
             until(lambda: met.wait(0.01) or all(  # it has parked
                 waits_in(worker, "run") for worker in workers() * 9) and left[0] > 0)
             # Now and then 3.13t does not trace a new thread.

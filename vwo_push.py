@@ -32,8 +32,9 @@ The sections of this file: laws (limits, the clock, imports, interrupts), valida
 (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
 Client, settings, input files, command line. The way of one push, to be read in this order::
 
-    Client.push -> _checked -> _Sender.accept -> hire or wake
-    work -> serve -> take -> deliver -> _parts -> send -> attempt -> exchange -> settle
+    Client.push -> _checked -> _Sender.accept -> call -> wake or hire
+    work -> serve -> park -> take -> deliver -> _parts -> send -> attempt -> exchange
+    settle -> claim -> report -> strike
 """
 
 from __future__ import annotations
@@ -602,8 +603,8 @@ def _tls_context() -> ssl.SSLContext:
             raise ValueError("none found")
     except Exception as error:  # a library that replaces SSLContext may raise any class
         why = str(error) or type(error).__name__
-        raise ValueError("the CA certificates cannot be used, see SSL_CERT_FILE and "
-                         "SSLKEYLOGFILE: " + why) from None
+        raise ValueError("the CA certificates cannot be used: %s; see SSL_CERT_FILE and "
+                         "SSLKEYLOGFILE, or give a transport" % why) from None
     return context
 
 
@@ -1202,18 +1203,18 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
+        unused = size
         try:
             reserved.extend((None,) * size)
-            full = len(reserved) > self.max_pending  # another thread took the room
-            if not full:
+            if len(reserved) <= self.max_pending:  # else another thread took the room
                 self.waiting.append(push)
-        except BaseException:
-            # It may be accepted all the same, after an interrupt. Then it has no room, and
-            # max_pending is exceeded once; room without a push would be lost for ever.
-            self.free(self.room(size))
-            raise
-        if full:
-            self.free(self.room(size))
+                unused = 0
+        finally:
+            # After an interrupt behind the append the push is accepted and has no room, so
+            # max_pending is exceeded once. Room without a push would be lost for ever.
+            if unused:
+                self.free(self.room(unused))
+        if unused:
             return self.refuse(_FULL)
         try:
             if not self.attending:
@@ -1261,12 +1262,6 @@ class _Sender:
             except RuntimeError:  # it was woken before
                 pass
 
-    def leave(self) -> None:
-        """This thread may wait long: another goes on with what is waiting meanwhile."""
-        self.attending.discard(threading.current_thread())
-        if self.has_work():
-            self.call()
-
     def hire(self) -> None:
         """Start a worker if there may be one more. It waits only until Python has started
         the thread, because push calls it. Where Python starts no thread, the pushes stay
@@ -1291,9 +1286,18 @@ class _Sender:
         except (RuntimeError, *_NO_MEMORY):  # the system starts no thread, or none here
             return False
         finally:
-            if worker is not None and worker.ident is None and worker in self.workers:
-                self.workers.remove(worker)  # enlist adds it again if it runs all the same
-                self.attending.discard(worker)
+            if worker is not None:
+                self.delist(worker, True)
+
+    def has_work(self) -> bool:
+        """Is there anything to send that no thread works on?"""
+        return not self.swept and (len(self.waiting) > 0 or any(
+            batch.owner is None for batch in self.book[2]))
+
+    def is_wanted(self) -> bool:
+        """Is there work, and no worker that attends? Where answers come at once, one worker
+        is faster than two, which would wait for each other to let go of Python's lock."""
+        return not self.attending and self.has_work()
 
     # What the threads that send do: workers, and whoever flushes where there are none.
 
@@ -1318,10 +1322,11 @@ class _Sender:
         return thread in self.workers[:self.max_workers]
 
     @_locked
-    def delist(self, thread: threading.Thread) -> None:
-        self.attending.discard(thread)
-        if thread in self.workers:
+    def delist(self, thread: threading.Thread, unless_begun: bool = False) -> None:
+        """Take a worker off the lists; enlist adds it again if it begins all the same."""
+        if thread in self.workers and not (unless_begun and thread.ident is not None):
             self.workers.remove(thread)
+            self.attending.discard(thread)
 
     @_locked
     def give_back(self, me: int) -> None:
@@ -1348,6 +1353,32 @@ class _Sender:
             self.give_back(me)
             self.connections.discard(connection)
             connection.close()
+
+    def park(self, connection: _Connection) -> bool:
+        """Wait until this worker has to attend. False: never again."""
+        worker = threading.current_thread()
+        if len(self.attending) > (worker in self.attending) or not self.has_work():
+            self.attending.discard(worker)
+            wake = _taken_lock()
+            self.parked.append(wake)
+            try:
+                # Looked at with the lock in parked, or a push before would wake nobody.
+                while not (self.is_wanted() or self.is_over()):
+                    if not wake.acquire(timeout=IDLE_SECONDS):
+                        connection.close()
+            finally:
+                self.parked.remove(wake)
+        self.attending.add(worker)
+        return not self.is_over()
+
+    def is_over(self) -> bool:
+        return self.closed and not self.has_work()
+
+    def leave(self) -> None:
+        """This thread may wait long: another goes on with what is waiting meanwhile."""
+        self.attending.discard(threading.current_thread())
+        if self.has_work():
+            self.call()
 
     @_locked
     def take(self, me: int, sweeping: bool = False) -> _Batch | None:
@@ -1566,36 +1597,6 @@ class _Sender:
             return not (batches or self.waiting)
         return all(batch.first >= end for batch in batches) and (
             delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
-
-    def park(self, connection: _Connection) -> bool:
-        """Wait until this worker has to attend. False: never again."""
-        worker = threading.current_thread()
-        if len(self.attending) > (worker in self.attending) or not self.has_work():
-            self.attending.discard(worker)
-            wake = _taken_lock()
-            self.parked.append(wake)
-            try:
-                # Looked at with the lock in parked, or a push before would wake nobody.
-                while not (self.is_wanted() or self.is_over()):
-                    if not wake.acquire(timeout=IDLE_SECONDS):
-                        connection.close()
-            finally:
-                self.parked.remove(wake)
-        self.attending.add(worker)
-        return not self.is_over()
-
-    def has_work(self) -> bool:
-        """Is there anything to send that no thread works on?"""
-        return not self.swept and (len(self.waiting) > 0 or any(
-            batch.owner is None for batch in self.book[2]))
-
-    def is_wanted(self) -> bool:
-        """Is there work, and no worker that attends? Where answers come at once, one worker
-        is faster than two, which would wait for each other to let go of Python's lock."""
-        return not self.attending and self.has_work()
-
-    def is_over(self) -> bool:
-        return self.closed and not self.has_work()
 
     # What flush, close and exit do.
 
