@@ -4794,7 +4794,7 @@ class BackfillTest(CommandCase):
         ran = self.finish(child, b"user_id,n\n" + (b"u," + b"x" * 400 + b"\n") * 60000)
         self.assertSummary(ran, 0, 60000, 0, 0, 60000)
         scale = 1 if sys.platform == "darwin" else 1024
-        self.assertLess(int(ran.err) * scale, 60_000_000 if PYPY else 10_000_000)
+        self.assertLess(int(ran.err) * scale, 150_000_000 if PYPY else 10_000_000)
 
     def test_rows_of_one_user_arrive_in_order_through_retries(self):
         self.put("MAX_BACKFILL_PENDING", 4)
@@ -4960,12 +4960,10 @@ class ReadmeTest(Case):
 
     def test_every_block_of_code_compiles_and_those_without_a_host_run(self):
         made, url = [], self.stub().url
-
         class Client(vwo_push.Client):
             def __init__(self, *args, **options):
                 super().__init__(*args, base_url=url, **options)
                 made.append(self)
-
         for kind, block in re.findall(r"```(python|py)\n(.*?)```", self.text, re.S):
             code = compile(block, "README.md", "exec")
             if kind == "python":
