@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     _Config = SimpleNamespace  # what a client was built with: see Client.__init__
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
     _Push = tuple[Any, ...]
-    # (builds the request, from what, the places of the pushes it carries in their batch)
+    # (a request's builder, what it builds from, indices of the pushes in their batch)
     _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
     # (status, error, detail, attempts) of one request, as in a PushResult
     _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
@@ -118,27 +118,27 @@ SLICE_SECONDS = 0.1  # one sleep of a backoff or a flush, which then looks for c
 LOG_SECONDS = 30.0  # between two lines of one kind
 JOIN_SECONDS = 0.2  # close and exit wait so long for workers that were stopped
 FORK_SECONDS = 1.0  # a fork waits so long for threads inside OpenSSL
-END_SECONDS = 0.02  # a fork waits until the last end of a worker is so long ago
+END_SECONDS = 0.02  # a fork waits so long after the last end of a worker
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
 
 
 # The clock of all waits. Not time.monotonic: freezegun and time-machine stop it, and a wait
-# on a stopped clock has no end. They do not reach into a partial.
+# on a stopped clock has no end. They do not replace what a partial holds.
 _now: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC")
     else partial(time.perf_counter))
 
-# Bound by _load. They take a half or a third of the time of what they replace.
-_quoted: Callable[[Any], str]  # a value as JSON; for json.dumps
-_escapes: dict[int, str]  # an ASCII character in a URL; for quote
+# Bound by _load. They are two or three times as fast as json.dumps and quote.
+_quoted: Callable[[Any], str]  # a value as JSON
+_escapes: dict[int, str]  # an ASCII character as a URL has it
 
 
 def _load(network: bool) -> None:
     """Import whatever sending needs and bind it to this module's names.
 
-    Called by the constructors, so that importing this file is cheap and no worker ever
-    imports: a fork at that moment would leave the import lock held in the child for ever.
-    So it imports, too, what the standard library would import later.
+    Constructors call it: then importing this file is cheap, and no worker ever imports. A
+    fork during an import would leave the import lock held in the child for ever. So this
+    imports, too, what the standard library would import later.
     """
     global calendar, email, hashlib, http, json, math, random, re, select, signal, socket
     global ssl, urllib, Mapping, _quoted, _escapes
@@ -146,6 +146,7 @@ def _load(network: bool) -> None:
         return
     import hashlib
     import json
+    import math
     import random
     import re
     import signal
@@ -157,7 +158,6 @@ def _load(network: bool) -> None:
         import calendar
         import email.utils
         import http.client
-        import math
         import select
         import socket
         "localhost".encode("idna")  # imports the codec that getaddrinfo and TLS use
@@ -181,9 +181,9 @@ def _is_interrupt(error: BaseException) -> bool:
     numbers = range(1, getattr(signal, "NSIG", 1))  # WASI knows no signal
     codes: list[Any] = [
         getattr(each, "__code__", None)
-        # SIG_DFL is not callable; all look-ups in enums run the __call__ of its type.
+        # Not SIG_DFL: every look-up in any enum runs the __call__ of its type.
         for handler in filter(callable, map(signal.getsignal, numbers))
-        # The function itself, that of a functools.partial, or that of an object.
+        # The handler is a function, a functools.partial, or an object with __call__.
         for each in (handler, getattr(handler, "func", None), type(handler).__call__)]
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code not in codes:
@@ -192,13 +192,13 @@ def _is_interrupt(error: BaseException) -> bool:
 
 
 def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -> Any:
-    """Return call(*args), made with the RLock *lock* held. Without *wait*, return None
-    where another thread holds it.
+    """Hold the RLock *lock*, and return call(*args). Without *wait*, return None where
+    another thread holds it.
 
-    Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come between the lock and
-    its block, and the lock would stay taken for ever.
+    Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come after the lock is
+    taken and before the block begins. Then the lock would stay taken for ever.
     """
-    nested = lock._is_owned()  # this is a signal handler or a finaliser in such a call
+    nested = lock._is_owned()  # a signal handler or a finaliser has interrupted a call
     try:
         try:
             return call(*args) if nested or lock.acquire(wait) else None
@@ -222,7 +222,7 @@ def _place(error: BaseException) -> str:
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
-_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its high bits set to 10
+_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # sets the high bits to 10
 # The two forms of push.
 _SINGLE = "custom_dimension_key", "custom_dimension_value", "user_id"
 _SEVERAL = "custom_dimension_map", "user_id"
@@ -239,9 +239,8 @@ class _Invalid(ValueError):
 
 
 def _uuid5(namespace: bytes, name: str) -> str:
-    """RFC 4122 version 5 in upper-case hex, with version and variant in their places. Not
-    `uuid.uuid5`: the worker makes one for every push, and that takes three times as long
-    (2.1 against 0.65 microseconds on CPython 3.11). The UUID of an account in
+    """RFC 4122 version 5, in upper-case hex. Not `uuid.uuid5`: workers make a UUID for
+    every push, and `uuid.uuid5` takes three times as long. The UUID of an account in
     _UUID_NAMESPACE is the namespace of its visitors."""
     digits = hashlib.sha1(namespace + name.encode()).hexdigest().upper()
     return "%s5%s%s%s" % (digits[:12], digits[13:16], _UUID_VARIANT[digits[16]],
@@ -256,7 +255,7 @@ def _text(name: str, value: Any, wanted: str = "a str") -> str:
 
 
 def _digits(account_id: Any) -> str:
-    """Return *account_id* as it is written."""
+    """Return the digits of *account_id*: "012" stays "012"."""
     if type(account_id) is int:  # Python refuses to write out thousands of digits
         text = str(account_id) if abs(account_id) < 10 ** 99 else ""
     else:
@@ -309,8 +308,8 @@ def _checked_value(value: Any, fme: bool) -> Any:
         return _checked_text(name, value, MAX_TEXT_CHARS)
     if type(value) not in (bool, int, float):
         raise _Invalid(name + " must be a str, bool, int or float", type(value).__name__)
-    if type(value) is float and value - value != 0:
-        raise _Invalid(name + " must be finite", "nan" if value != value else "inf")
+    if type(value) is float and not math.isfinite(value):
+        raise _Invalid(name + " must be finite", str(abs(value)))
     if type(value) is int and abs(value) > MAX_WHOLE:
         raise _Invalid(name + " must be between -2**53 and 2**53")
     return value
@@ -319,17 +318,17 @@ def _checked_value(value: Any, fme: bool) -> Any:
 def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
            ) -> tuple[Any, list[tuple[Any, Any]]]:
     """Return the user id and the (key, value) pairs of a push, in either of its forms."""
-    kwargs = {name: value for name, value in kwargs.items()  # without a wrapper's defaults
+    # A wrapper around both forms may give None for what its caller left out.
+    kwargs = {name: value for name, value in kwargs.items()
               if value is not None or name not in _OPTIONAL}
     number = len(args) + len(kwargs)
     given = dict(zip(_SEVERAL if number == 2 else _SINGLE, args), **kwargs)
-    names = given.keys() if len(given) == number else ()  # else one is given twice
-    dimensions: Any = given.get("custom_dimension_map")
+    names = given.keys() if len(given) == number else ()  # an argument given twice: ()
     if names == {*_SINGLE}:
         key, value, user_id = [given[name] for name in _SINGLE]
         return user_id, [(key, value)]
-    if names == {*_SEVERAL} and _is_mapping(dimensions):
-        items = list(dict(dimensions).items())
+    if names == {*_SEVERAL} and _is_mapping(given["custom_dimension_map"]):
+        items = list(dict(given["custom_dimension_map"]).items())
         if not items:
             raise _Invalid("custom_dimension_map must not be empty")
         return given["user_id"], items
@@ -361,8 +360,9 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple
 
 _HEADERS = {"User-Agent": "%s/%s" % (SDK_NAME, __version__)}
 _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
-_SDK = ("sdk", SDK_NAME), ("sdk-v", __version__)  # in a query of FullStack
-_SN = ("sn", SDK_NAME), ("sv", __version__)  # in a query of FME
+# Which SDK is asking: in the query, FullStack and FME have other names for it.
+_FULLSTACK_SDK = ("sdk", SDK_NAME), ("sdk-v", __version__)
+_FME_SDK = ("sn", SDK_NAME), ("sv", __version__)
 
 
 class Request(_Request):
@@ -389,10 +389,10 @@ def _query(*pairs: tuple[str, object]) -> str:
 
 
 def _visitor(config: _Config, user_id: str) -> str:
-    # In FME, such an id is the UUID that the web tag keeps in a browser.
-    if (config.web_visitors and len(user_id) == 33  # or each event takes a fifth longer
+    # The length first: with the pattern alone, each event takes a fifth longer.
+    if (config.web_visitors and len(user_id) == 33
             and re.fullmatch("[DJ][0-9A-Fa-f]{32}", user_id)):
-        return user_id
+        return user_id  # the UUID that the web tag keeps in a browser
     return _uuid5(config.namespace, user_id)
 
 
@@ -419,16 +419,16 @@ def _prepare(config: _Config) -> None:
     config.namespace = bytes.fromhex(_uuid5(_UUID_NAMESPACE, config.account_id))
     config.get_url = (
         base + "/server-side/push?" + _query(("account_id", config.account_id)),
-        "&" + _query(env, ("ap", "server"), *_SDK, ("tags", "")))
+        "&" + _query(env, ("ap", "server"), *_FULLSTACK_SDK, ("tags", "")))
     config.event_url = (
         base + "/events/t?" + _query(("en", "vwo_syncVisitorProp"), account, env),
         "&" + _query(("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
-                     *(_SN if fme else ())))
+                     *(_FME_SDK if fme else ())))
     config.batch_url = base + (
-        "/server-side/batch-events-v2?" + _query(account, env, *_SN) if fme else
-        "/server-side/batch-events?" + _query(account, *_SDK, env))
+        "/server-side/batch-events-v2?" + _query(account, env, *_FME_SDK) if fme else
+        "/server-side/batch-events?" + _query(account, *_FULLSTACK_SDK, env))
     environment = {RESERVED_KEY: config.sdk_key}
-    config.environment = _quoted(environment)[:-1]
+    config.environment = _quoted(environment)[:-1]  # _event adds the dimensions, and }
     config.properties = _quoted({
         "vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
         "vwo_envKey": config.sdk_key, "isCustomEvent": True,
@@ -448,12 +448,13 @@ def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> R
 def _event(config: _Config, push: _Push) -> str:
     """One push as the JSON of an event, in FME and in FullStack's events architecture."""
     visitor, milliseconds = _visitor(config, push[1]), int(push[0] * 1000)
-    properties = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
+    dimensions = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
                           for at in range(2, len(push), 2)])
-    return ('{"d": {"msgId": "%s-%d", "visId": "%s", "sessionId": %d, "event": {"props": '
-            '%s, "name": "vwo_syncVisitorProp", "time": %d}, "visitor": {"props": %s%s}}}}'
-            % (visitor, milliseconds, visitor, push[0], config.properties, milliseconds,
-               config.environment, properties))
+    return ('{"d": {"msgId": "%s-%d", "visId": "%s", "sessionId": %d, '
+            '"event": {"props": %s, "name": "vwo_syncVisitorProp", "time": %d}, '
+            '"visitor": {"props": %s%s}}}}' % (
+                visitor, milliseconds, visitor, push[0], config.properties,
+                milliseconds, config.environment, dimensions))
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
@@ -504,14 +505,16 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
 
 def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     """The requests for *pushes*, not built yet."""
-    single = len(pushes) == 1 or config.max_batch == 1
-    if single and (config.fme or config.event_arch):
+    batches = config.max_batch > 1
+    if batches and len(pushes) != 1:
+        return _batch_parts(config, pushes)
+    if config.fme or config.event_arch:
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
-    if single and (config.max_batch == 1 or len(pushes[0]) == 4 and len(
-            _get_request(config, (pushes[0], 2), "%.16f" % 0).url) <= MAX_URL_BYTES):
-        return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
-                for at in range(2, len(push), 2)]
-    return _batch_parts(config, pushes)
+    if batches and (len(pushes[0]) > 4 or len(  # several dimensions, or a long URL
+            _get_request(config, (pushes[0], 2), "%.16f" % 0).url) > MAX_URL_BYTES):
+        return _batch_parts(config, pushes)
+    return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
+            for at in range(2, len(push), 2)]
 
 
 def _halves(part: _Part) -> list[_Part]:
@@ -529,7 +532,7 @@ def _halves(part: _Part) -> list[_Part]:
 
 class _Failure(Exception):
     """An attempt that did not deliver. *kind* is a `PushResult.error`, *detail* says why
-    in words; *wait* is how many seconds the server wants to be left alone for."""
+    in words; *wait* is the answer's Retry-After in seconds."""
 
     def __init__(self, kind: str, detail: str, retry: bool = True,
                  status: int | None = None, wait: float = 0.0) -> None:
@@ -548,8 +551,8 @@ _URL = (  # matched without regard to case
 
 
 def _split(url: str) -> tuple[str, str, str, int, str]:
-    """Return (scheme, "user:password@", host, port, path) of *url*, with "" or 0 for what
-    it does not have; where it is no URL, it has nothing."""
+    """Return (scheme, "user:password@", host, port, path) of *url*. A part that it lacks
+    is "" or 0; where it is no URL, all parts are."""
     match = re.fullmatch(_URL, url, re.ASCII | re.IGNORECASE)
     if match is None or not 0 < int(match[4] or 1) < 2 ** 16:
         return "", "", "", 0, ""
@@ -559,15 +562,15 @@ def _split(url: str) -> tuple[str, str, str, int, str]:
 
 def _proxy_for(scheme: str, host: str, port: int,
                ) -> tuple[str, int, dict[str, str]] | None:
-    """(host, port, headers) of the proxy that the environment names, if any. macOS is not
-    asked for its proxies: that crashes a forked child."""
+    """(host, port, headers) of the proxy that the environment names, if any. Does not ask
+    macOS for its proxies: that crashes a forked child."""
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
     import base64
     from urllib import request  # 5 ms, for the few who have a proxy
-    library: Any = request  # typeshed does not know these two functions
-    text = library.getproxies_environment().get(scheme)
-    if not text or library.proxy_bypass_environment("%s:%d" % (host, port)):
+    untyped: Any = request  # typeshed does not know these two functions
+    text = untyped.getproxies_environment().get(scheme)
+    if not text or untyped.proxy_bypass_environment("%s:%d" % (host, port)):
         return None
     kind, login, proxy, number, path = _split(text)
     if not proxy or kind == "https" or path.strip("/"):
@@ -669,17 +672,17 @@ class _Connection:
         self.stage = ""  # where it is: "proxy", "name", "connection", "tls", "answer"
         self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
-        self._tried: Any = None  # the last address
+        self._tried: Any = None  # the address that was tried last
         self._response: http.client.HTTPResponse | None = None
         self._early: bytes | None = None  # what came before the whole request was sent
         self._heard = False  # has a byte of the answer come?
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._seconds = self._end = 0.0  # the attempt may take so long, and until then
+        self._seconds = self._end = 0.0  # how long the attempt may take; its deadline
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
-        """Send *request* and return the answer once its headers are there; its body is
-        left to `tidy`. Raises `_Failure`."""
+        """Send *request*, and return the answer once its headers are there; `tidy` reads
+        its body. Raises `_Failure`."""
         self._seconds, self._end, self._heard = seconds, _now() + seconds, False
         while True:
             reused = self._sock is not None
@@ -693,8 +696,8 @@ class _Connection:
                 self.close()
                 if _is_interrupt(error):
                     raise
-                # The server may close a kept connection just when we use it again. Once a
-                # byte of an answer has come, it has the request: do not send it again.
+                # The server may close a kept connection just when we use it again: open
+                # another one. Where a byte of an answer has come, it has the request.
                 if not reused or self._heard or not isinstance(error, OSError):
                     raise self.failure(error) from None
 
@@ -703,11 +706,11 @@ class _Connection:
         answer, self._response = self._response, None
         if answer is None:
             return
-        # Nothing waits for the body of a 204, but it may come.
-        odd = answer.status == 204 and (
+        # A 204 has no body; one that is announced all the same may come at any time.
+        body_is_left = answer.status == 204 and (
             answer.chunked or answer.getheader("Content-Length", "0") != "0")
         try:
-            if (answer.will_close or self._early is not None or odd
+            if (answer.will_close or self._early is not None or body_is_left
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
         except Exception as error:
@@ -718,13 +721,13 @@ class _Connection:
     def close(self) -> None:
         sock, answer = self._sock, self._response
         self._sock = self._response = None
-        if answer is not None:  # the garbage collector would close its parts in any order
+        if answer is not None:  # else the garbage collector closes its parts in any order
             answer.close()
         if sock is not None:
             sock.close()
 
     def shut(self) -> None:
-        """From another thread: end whatever the owner is waiting for, for good."""
+        """From another thread: end what the owner waits for, now and later."""
         self._shut, sock = True, self._sock
         if sock is None:
             return
@@ -736,8 +739,8 @@ class _Connection:
             pass
 
     def forget(self) -> None:
-        """In a forked child: close our copy of the descriptor, without a TLS shutdown: that
-        would end the parent's connection."""
+        """In a forked child: close our copy of the descriptor. A TLS shutdown would end
+        the connection of the parent."""
         sock, self._sock = self._sock, None
         try:
             os.close(sock.detach())
@@ -750,10 +753,10 @@ class _Connection:
             buffer[:len(part)] = part
             return len(part)
         if self._heard and _now() > self._end:
-            raise self._timeout()  # _wait does not see it where the server floods us
+            raise self._timeout()  # nobody calls _wait where the server floods us
         received: int = self._call(self._sock.recv_into, buffer)
         if not received and self._heard and self._response is None:
-            # http.client takes the end of all for the end of the head.
+            # http.client would take a closed connection for the end of the headers.
             raise http.client.IncompleteRead(b"")
         self._heard = self._heard or received > 0
         return received
@@ -761,8 +764,8 @@ class _Connection:
     # Waiting.
 
     def _wait(self, writing: bool) -> None:
-        """Wait until the socket can be read, or if *writing*, be written, or raise
-        `_Failure`. After the end it is looked at once more: the answer may be there."""
+        """Wait until the socket can be read, or if *writing*, be written. Raises `_Failure`
+        at the deadline, after one more look: the answer may be there."""
         longest = SLOW_SECONDS
         while True:
             began = _now()
@@ -783,9 +786,9 @@ class _Connection:
             if left <= 0:
                 raise self._timeout()
             self._on_wait()
-            longest = FROZEN_SECONDS
+            longest = FROZEN_SECONDS  # within a longer wait, a freeze would not show
 
-    def _timeout(self) -> _Failure:  # no OSError: `exchange` resends after one
+    def _timeout(self) -> _Failure:  # not an OSError: `exchange` would send again
         awaited = {"proxy": "answer from the proxy", "tls": "TLS handshake"}
         return _Failure("timeout", "no %s within %g s" % (
             awaited.get(self.stage, self.stage), self._seconds))
@@ -800,7 +803,7 @@ class _Connection:
             return None
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Make one call that reads, waiting as often as it asks for that."""
+        """Make one socket call that reads; wait as often as it would have to."""
         result = self._try(call, *args)
         while result is None:
             self._wait(writing=False)
@@ -830,9 +833,9 @@ class _Connection:
             self._call(lambda: self._sock.do_handshake() or True)
 
     def _connect(self, host: str, port: int) -> None:
-        """Connect to an address of *host*. All but the last are tried briefly, because one
-        may never answer. The next time, the one that was tried last comes first: it has
-        answered, or else another one is the last now, and has the time."""
+        """Connect to an address of *host*. Any may never answer, so each but the last gets
+        a short time. The next call begins with the address that this call tried last: it
+        has answered, or else another address comes last and gets the long time."""
         began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         self._end += _now() - began  # the look-up does not count
@@ -874,7 +877,7 @@ class _Connection:
         except OSError as error:
             if _is_interrupt(error):
                 raise
-            # The server may have answered, 413 for one, and hung up before it read it all.
+            # The server may have answered, with a 413 for one, and hung up before the end.
         self._response = answer = self._receive(request.method)
         self._used = (time.time(), _now())
         return answer
@@ -911,17 +914,17 @@ class _Connection:
         answer = http.client.HTTPResponse(stream, method=method)
         answer.begin()
         while answer.status < 200:  # http.client passes over 100, but not over 103
-            vars(answer)["headers"] = None
+            vars(answer)["headers"] = None  # or begin does nothing
             answer.begin()
         return answer
 
     def _check_kept(self) -> None:
-        """Raise an OSError where a kept connection cannot be used again. A NAT forgets
-        silently, and a thawed Lambda finds its connections closed."""
+        """Raise an OSError where a kept connection cannot be used again. A NAT forgets it
+        silently; a thawed Lambda finds it closed."""
         wall, mono = self._used
-        idle = max(time.time() - wall, _now() - mono)  # one may stand still in a freeze
-        # Bytes that nobody asked for would be taken for the next answer. recv does not
-        # return what TLS says for itself, such as session tickets.
+        idle = max(time.time() - wall, _now() - mono)  # in a freeze a clock may stand still
+        # The next answer would begin with bytes that nobody asked for. recv does not return
+        # what TLS sends for itself, such as session tickets.
         if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
             raise ConnectionError
 
@@ -929,7 +932,7 @@ class _Connection:
         """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
-        if isinstance(error, socket.timeout) and error.errno is None:  # not the system's
+        if isinstance(error, socket.timeout) and error.errno is None:  # settimeout's
             return self._timeout()
         kind, detail, retry = "response", type(error).__name__, True
         if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
@@ -949,14 +952,14 @@ def _is_transient(status: int) -> bool:
 
 
 def _retry_after(answer: http.client.HTTPResponse) -> float:
-    """Seconds that the server wants to be left alone for; 0 where it does not say."""
+    """The seconds that Retry-After asks for, as a number or a date; 0 where it does not."""
     text = answer.getheader("Retry-After", "")
     try:
         if text[:1].isdigit():  # "2.5"; "2, 3" from two headers
             seconds = max(float(part) for part in text.split(","))
             return math.ceil(min(seconds, MAX_RETRY_AFTER_SECONDS))
         # Not datetime: Windows refuses years it dislikes.
-        date: Any = email.utils.parsedate(text)  # which HTTP has in GMT
+        date: Any = email.utils.parsedate(text)  # in HTTP a date is GMT
         return min(max(0.0, calendar.timegm(date) - time.time()), MAX_RETRY_AFTER_SECONDS)
     except (TypeError, ValueError, IndexError, OverflowError):  # None, for no date
         return 0.0
@@ -971,8 +974,8 @@ _in_one_step = _sink.extend
 
 
 def _ticks(counter: count[int]) -> int:
-    """How often next() was called on *counter*. ``n += 1`` loses counts to threads and
-    signal handlers; next() does not. The repr shows a count without changing it."""
+    """How often next() was called on *counter*. ``n += 1`` loses counts where threads or
+    signal handlers count, too; next() does not. Only the repr shows the count."""
     return int(repr(counter)[6:-1])
 
 
@@ -985,16 +988,15 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _may_log() -> bool:
-    """False where this thread is inside a log call or a queue: a signal handler, a
-    finaliser or a log handler pushes there, and logging would wait for a lock of its own
-    thread for ever."""
+    """False where a signal handler, a finaliser or a log handler pushes within a call of
+    logging or queue: a log call would wait for ever for a lock of its own thread."""
     return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
         "logging", "queue") for frame in _frames())
 
 
 class _Notices:
-    """Log lines about what went wrong: one of a kind in `LOG_SECONDS`, with how often it
-    happened. None is written while *is_barred* returns True. Takes no lock."""
+    """Logs what goes wrong: of each kind one line in `LOG_SECONDS`, which says how often
+    it happened. Logs nothing while *is_barred* returns True. Takes no lock."""
 
     def __init__(self, is_barred: Callable[[], bool]) -> None:
         self._is_barred = is_barred
@@ -1008,11 +1010,11 @@ class _Notices:
         _in_one_step(islice(counts, number))
         last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
         logged = last[0]
-        # The time first: _may_log walks the whole stack.
+        # The time first: _may_log is slow, as it walks the whole stack.
         if _now() - logged[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
             total = _ticks(counts)
             last.append((_now(), total))
-            if last.popleft() is logged:  # of several threads, one pops what it has seen
+            if last.popleft() is logged:  # or another thread logs this line
                 self._warn("%s (%d)" % (text, total - logged[1]))
 
     def _warn(self, line: str) -> None:
@@ -2201,7 +2203,7 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
     query = _query(
         ("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
         ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
-        *((*_SN, ("s", "prod")) if fme else _SDK))
+        *((*_FME_SDK, ("s", "prod")) if fme else _FULLSTACK_SDK))
     return Request("GET", "%s%s/server-side/%s?%s" % (
         endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query),
         {**_HEADERS}, None)
