@@ -32,7 +32,7 @@ The sections of this file: laws (limits, the clock, imports, interrupts), valida
 (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
 Client, settings, input files, command line. The way of one push, to be read in this order::
 
-    Client.push -> _checked -> _Sender.accept -> call -> wake or hire
+    Client.push -> _checked -> _Sender.accept -> call_another -> wake or hire
     work -> serve -> park -> take -> deliver -> _parts -> send -> attempt -> exchange
     settle -> claim -> report -> strike
 """
@@ -510,9 +510,10 @@ def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
         return _batch_parts(config, pushes)
     if config.fme or config.event_arch:
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
-    if batches and (len(pushes[0]) > 4 or len(  # several dimensions, or a long URL
-            _get_request(config, (pushes[0], 2), "%.16f" % 0).url) > MAX_URL_BYTES):
-        return _batch_parts(config, pushes)
+    if batches:
+        url = _get_request(config, (pushes[0], 2), "%.16f" % 0).url
+        if len(pushes[0]) > 4 or len(url) > MAX_URL_BYTES:  # 4: of one dimension
+            return _batch_parts(config, pushes)
     return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
             for at in range(2, len(push), 2)]
 
@@ -706,7 +707,7 @@ class _Connection:
         answer, self._response = self._response, None
         if answer is None:
             return
-        # A 204 has no body; one that is announced all the same may come at any time.
+        # A 204 has no body. A server that announces one may still send it later.
         body_is_left = answer.status == 204 and (
             answer.chunked or answer.getheader("Content-Length", "0") != "0")
         try:
@@ -1037,10 +1038,10 @@ class _Notices:
 # one pushes in a log handler, and holds the handler's lock; the other holds our lock, the
 # garbage collector runs a finaliser there, and the finaliser logs.
 #
-# Changes of more than one step are made under the sender's lock (@_locked). The lock is
-# reentrant: a signal handler or a finaliser of the thread that holds it may call anything
-# here. So each assignment under it leaves the state whole, and nothing under it waits,
-# uses a socket, logs, or calls anybody else's code.
+# A method that changes several things holds the sender's lock (@_locked). A signal handler
+# or a finaliser may interrupt it and call anything here: the lock is reentrant. So after
+# each assignment the state is whole. Under the lock nothing waits, uses a socket, logs, or
+# calls anybody else's code.
 #
 # Pushes are numbered from 0 in the order in which they are taken.
 #
@@ -1048,18 +1049,18 @@ class _Notices:
 #   -----------------  ---------------------------------------------  -------------------
 #   waiting            accepted, taken by nobody                      accept, take
 #   reserved           one entry for each pending dimension           accept, strike
-#   book               how many pushes were delivered and how many    take, strike
-#                      failed, and the batches that are taken
+#   book               (number of delivered pushes, number of failed  take, strike
+#                      pushes, the batches that are taken)
 #   batch.owner        the thread that works on it, or None           take, give_back
-#   attending          the workers that look at waiting before they   start, park, leave,
-#                      wait for anything                              work
-#   parked             a lock for each idle worker, which whoever     park
-#                      wakes it releases
+#   attending          the workers that will look at waiting before   start, park, leave,
+#                      they wait for anything                         delist
+#   parked             a lock for each idle worker: a release wakes   park
+#                      the worker
 #   workers            threads started and not ended                  start, enlist, delist
 #   windows            what flushes wait for                          watch, tell, untell
-#   untold             how many pushes there were up to the last      strike, tell, untell
-#                      lost one that no flush has told; 0: none
-#   not_before         until then the server wants quiet              keep_quiet
+#   untold             the number after the last lost push that no    strike, tell, untell
+#                      flush has told; 0: each is told
+#   not_before         no request starts before this time             keep_quiet
 #   closed             nothing more is accepted                       close, dismiss,
 #                                                                     disown, _at_exit
 #   swept              why nothing is sent any more, "closed" or      sweep, disown
@@ -1096,9 +1097,6 @@ _NO_MEMORY = (MemoryError, RecursionError, SystemError)  # CPython raises any of
 class _Batch:
     """Pushes that one thread sends together."""
 
-    __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "ended",
-                 "results", "room")
-
     def __init__(self, first: int, owner: int) -> None:
         self.first = first  # the number of the first push
         self.owner: int | None = owner  # ident of the thread that works on it
@@ -1106,9 +1104,10 @@ class _Batch:
         self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
         self.detail: str | None = None  # of the last attempt that failed
-        self.ended: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
+        # How its requests ended: (indices of the pushes in it, its outcome).
+        self.ended: list[tuple[Iterable[int], _Outcome]] = []
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
-        self.room: Iterator[None] | None = None  # frees what is reserved for it, once
+        self.room: Iterator[None] | None = None  # see _Sender.room
 
     def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
@@ -1134,48 +1133,46 @@ class _Batch:
         return merged
 
 
-class _Window:
-    """The pushes that one flush waits for."""
-
-    __slots__ = ("end", "lost", "told", "wake")
-
-    def __init__(self) -> None:
-        self.end = 0  # the number of the first push after them
-        self.lost = False  # was one of them lost, or one before that no flush has told?
-        self.told = 0  # what untold was before this flush told it
-        self.wake = _taken_lock()
-
-
 def _taken_lock() -> Any:
-    """A lock for one wait: one thread acquires it, another wakes that thread by a release.
-    A new one each time, because gevent may patch threading between two waits."""
+    """A lock for one wait: one thread acquires it, and another wakes that thread by a
+    release. Each wait has a lock of its own: gevent may patch threading between two."""
     lock = threading.Lock()
     lock.acquire()
     return lock
 
 
+class _Window:
+    """The pushes that one flush waits for."""
+
+    def __init__(self) -> None:
+        self.end = 0  # the number of the first push after them
+        self.lost = False  # was one of them lost, or one before that no flush has told?
+        self.told = 0  # what untold was before this flush told it; untell restores it
+        self.wake = _taken_lock()
+
+
 def _size(pushes: Sequence[_Push]) -> int:
-    """How many dimensions *pushes* have: each holds a time, a user id, and pairs."""
+    """How many dimensions *pushes* have. A push is a time, a user id, and pairs."""
     return sum(map(len, pushes)) // 2 - len(pushes)
 
 
 def _locked(method: _Method) -> _Method:
     """Have *method* of a sender run under its lock."""
-    def locked(self: _Sender, *args: Any) -> Any:
-        return _under(self.lock, method, self, *args)
+    def locked(self: _Sender, *args: Any, **kwargs: Any) -> Any:
+        return _under(self.lock, partial(method, self, *args, **kwargs))
 
     return locked  # type: ignore[return-value]
 
 
 class _Sender:
-    """The pushes of one client in one process. Threads refer to this, not the client: a
-    client that nobody refers to goes, and its pushes are still sent."""
+    """The pushes of one client in one process. Threads refer to this, not to the client:
+    where the program drops its client, the pushes are still sent."""
 
     def __init__(self, config: _Config, process: _Process) -> None:
         self.config = config
         self.process = process
         self.pid = getpid()
-        self.max_pending: int = config.max_pending  # here to spare push a look-up
+        self.max_pending: int = config.max_pending  # saves a look-up in each push
         self.max_workers = config.max_workers
         self.lock: Any = threading.RLock()
         self.hiring: Any = threading.RLock()  # one start at a time; nobody waits for it
@@ -1188,8 +1185,9 @@ class _Sender:
         self.connections: set[_Connection] = set()  # of the threads that send
         self.windows: list[_Window] = []
         self.untold = 0
-        self.invalid, self.dropped = count(), count()  # pushes refused: see _ticks
-        self.first_tries, self.retries = count(), count()  # likewise, requests
+        # See _ticks: refused pushes, then requests.
+        self.invalid, self.dropped = count(), count()
+        self.first_tries, self.retries = count(), count()
         self.not_before = 0.0
         self.random = random.Random()  # not the module's, which the program may seed
         self.notices = _Notices(self.is_barred)
@@ -1205,25 +1203,25 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
-        unused = size
+        accepted = False
         try:
             reserved.extend((None,) * size)
             if len(reserved) <= self.max_pending:  # else another thread took the room
                 self.waiting.append(push)
-                unused = 0
+                accepted = True
         finally:
-            # After an interrupt behind the append the push is accepted and has no room, so
-            # max_pending is exceeded once. Room without a push would be lost for ever.
-            if unused:
-                self.free(self.room(unused))
-        if unused:
+            # An interrupt right after the append frees the room of an accepted push, which
+            # exceeds max_pending once. Room without a push would be lost for ever.
+            if not accepted:
+                self.free(self.room(size))
+        if not accepted:
             return self.refuse(_FULL)
         try:
             if not self.attending:
-                self.call()
-        except _NO_MEMORY:  # it is accepted all the same
+                self.call_another()
+        except _NO_MEMORY:  # a later push, a flush or the exit sends this one
             pass
-        if self.swept:  # meanwhile: nobody may come any more to settle this push
+        if self.swept:  # meanwhile; perhaps before the append, and nobody settles the push
             try:
                 self.waiting.remove(push)
                 return self.refuse(_CLOSED)
@@ -1232,8 +1230,7 @@ class _Sender:
         return True
 
     def room(self, size: int) -> Iterator[None]:
-        """Return an iterator that frees the room of *size* dimensions when it is run; a
-        second run does nothing."""
+        """An iterator that frees room for *size* dimensions; a second run does nothing."""
         return starmap(self.reserved.popleft, repeat((), size))
 
     def free(self, room: Iterator[None]) -> None:
@@ -1247,7 +1244,7 @@ class _Sender:
         self.notices.add(kind, "push refused: " + (reason or kind))
         return False
 
-    def call(self) -> None:
+    def call_another(self) -> None:
         """Have another worker look at what is waiting: one that is parked, or a new one."""
         if self.parked:
             self.wake()
@@ -1255,22 +1252,22 @@ class _Sender:
             self.hire()
 
     def wake(self, everyone: bool = False) -> None:
-        """Wake the worker that parked last, or *everyone*. Only the worker takes its lock
-        out of parked: an interrupt between a removal here and the release would leave it
-        asleep."""
+        """Wake the worker that parked last, or *everyone*. The worker itself removes its
+        lock: an interrupt after a removal here and before the release would leave the
+        worker asleep."""
         for lock in self.parked[:] if everyone else self.parked[-1:]:
             try:
                 lock.release()
-            except RuntimeError:  # it was woken before
+            except RuntimeError:  # somebody else has released it
                 pass
 
     def hire(self) -> None:
-        """Start a worker if there may be one more. It waits only until Python has started
-        the thread, because push calls it. Where Python starts no thread, the pushes stay
-        for a later push, flush or exit."""
-        if self.hiring._is_owned():  # this is a signal handler or a finaliser in start
+        """Start a worker if there may be one more. push calls this: it waits only until
+        Python has started the thread. Where Python starts no thread, the pushes stay for a
+        later push, flush or exit."""
+        if self.hiring._is_owned():  # a signal handler or a finaliser has interrupted start
             return
-        # Again, or nobody comes where the new worker called another during its start.
+        # Again: the worker may have left during its start, when it could hire nobody.
         while self.is_wanted() and _under(self.hiring, self.start, wait=False):
             pass
 
@@ -1289,7 +1286,7 @@ class _Sender:
             return False
         finally:
             if worker is not None:
-                self.delist(worker, True)
+                self.delist(worker, unless_begun=True)
 
     def has_work(self) -> bool:
         """Is there anything to send that no thread works on?"""
@@ -1298,7 +1295,7 @@ class _Sender:
 
     def is_wanted(self) -> bool:
         """Is there work, and no worker that attends? Where answers come at once, one worker
-        is faster than two, which would wait for each other to let go of Python's lock."""
+        is faster than two: two would wait for each other to let go of the GIL."""
         return not self.attending and self.has_work()
 
     # What the threads that send do: workers, and whoever flushes where there are none.
@@ -1311,21 +1308,20 @@ class _Sender:
                 self.serve(float("inf"), worker=True)
         finally:
             self.delist(thread)
-            self.wake(everyone=True)  # they may have left what is waiting to this one
+            self.wake(everyone=True)  # they relied on this worker while it attended
             self.process.last_end = _now()
             self.retire()
 
     @_locked
     def enlist(self, thread: threading.Thread) -> bool:
-        """List a worker that an interrupt of its start has left out. False: there are
-        enough without it."""
+        """List a worker, where delist took it off too early. False: there are enough."""
         if thread not in self.workers:
             self.workers.append(thread)
         return thread in self.workers[:self.max_workers]
 
     @_locked
     def delist(self, thread: threading.Thread, unless_begun: bool = False) -> None:
-        """Take a worker off the lists; enlist adds it again if it begins all the same."""
+        """Take a worker off the lists. If it still begins, enlist adds it again."""
         if thread in self.workers and not (unless_begun and thread.ident is not None):
             self.workers.remove(thread)
             self.attending.discard(thread)
@@ -1359,12 +1355,12 @@ class _Sender:
     def park(self, connection: _Connection) -> bool:
         """Wait until this worker has to attend. False: never again."""
         worker = threading.current_thread()
-        if len(self.attending) > (worker in self.attending) or not self.has_work():
+        if self.attending - {worker} or not self.has_work():
             self.attending.discard(worker)
             wake = _taken_lock()
             self.parked.append(wake)
             try:
-                # Looked at with the lock in parked, or a push before would wake nobody.
+                # Look again, with the lock in parked: a push just before woke nobody.
                 while not (self.is_wanted() or self.is_over()):
                     if not wake.acquire(timeout=IDLE_SECONDS):
                         connection.close()
@@ -1380,13 +1376,13 @@ class _Sender:
         """This thread may wait long: another goes on with what is waiting meanwhile."""
         self.attending.discard(threading.current_thread())
         if self.has_work():
-            self.call()
+            self.call_another()
 
     @_locked
     def take(self, me: int, sweeping: bool = False) -> _Batch | None:
-        """Make this thread the owner of a batch: of one that was given back, or else of
-        waiting pushes, as many as travel together. If *sweeping*, of one that has another
-        owner, or else of all that are waiting."""
+        """Return a batch that this thread owns now: one that was given back, or else a new
+        one of waiting pushes, as many as travel together. If *sweeping*: one of another
+        owner, or else a new one of all waiting pushes."""
         delivered, failed, batches = self.book
         if self.swept and not sweeping:
             return None
@@ -1401,7 +1397,7 @@ class _Sender:
             most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
         taken = sum(len(each.pushes) for each in batches)
         batch = _Batch(delivered + failed + taken, me)
-        # In the book before it is filled, in one step: an interrupt loses no push.
+        # The book has the batch before the batch has pushes: an interrupt loses none.
         self.book = delivered, failed, (*batches, batch)
         try:
             batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
@@ -1438,16 +1434,16 @@ class _Sender:
         taken away."""
         config = self.config
         build, payload, _ = part
-        # The outcome where flushes that were too short have used up all tries.
+        # It stays where flushes with too little time have used up all tries before.
         outcome: _Outcome = None, "timeout", batch.detail, batch.tries
         ready = 0.0
         while batch.tries < config.max_attempts:
-            connection.tidy()  # or the rest of an answer would be read as the next one
+            connection.tidy()  # or the next answer would begin with the rest of this one
             if not self.pause(batch, me, ready, until):
                 return None
             request = build(config, payload, _nonce(self.random))
             seconds = min(config.timeout, until - _now())
-            if seconds <= 0:  # building a large request took the rest
+            if seconds <= 0:  # the build of a large request took the rest
                 return None
             next(self.retries if batch.tries else self.first_tries)
             batch.tries += 1
@@ -1462,7 +1458,7 @@ class _Sender:
                 if not failure.retry:
                     break
                 if failure.wait:
-                    # All threads of this client obey; up to 10 % jitter spreads processes.
+                    # All threads of this client obey. The jitter spreads processes.
                     wait = min(failure.wait * self.random.uniform(1.0, 1.1),
                                MAX_RETRY_AFTER_SECONDS)
                     self.keep_quiet(_now() + wait)
@@ -1480,8 +1476,8 @@ class _Sender:
                 raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
             if _is_transient(status) or status == 413:
                 wait = _retry_after(answer)
-                # A balancer may have tied it to a server that is sick; after a 413 the
-                # server may never read the body, nor what follows.
+                # A balancer may have tied the connection to a sick server; after a 413 a
+                # server may read neither the body nor what follows.
                 connection.close()
         else:
             self.leave()
@@ -1505,12 +1501,12 @@ class _Sender:
         self.not_before = max(self.not_before, until)
 
     def pause(self, batch: _Batch, me: int, ready: float, until: float) -> bool:
-        """Sleep until the time *ready*, and as long as the server wants quiet. False: the
-        time *until* has come, or *batch* is not ours any more."""
+        """Sleep until both *ready* and not_before have come. False: *until* came earlier,
+        or *batch* is not ours any more."""
         while batch.owner == me and not self.swept:
             now = _now()
-            # A virtual machine that was moved may have a clock that was set back. A slice
-            # more, or what another thread asks for after our look at the clock is ignored.
+            # Longer than a server may ask for: the clock of a moved virtual machine was set
+            # back. SLICE_SECONDS more: another thread may have set not_before after `now`.
             quiet = self.not_before - now
             quiet = quiet if quiet < MAX_RETRY_AFTER_SECONDS + SLICE_SECONDS else 0.0
             if now >= until:
@@ -1523,8 +1519,8 @@ class _Sender:
         return False
 
     def settle(self, batch: _Batch, me: int) -> None:
-        """End every push of *batch*: on_result for each, then the counts. An interrupt
-        goes on to the caller when that is done."""
+        """End every push of *batch*: call on_result for each, then count. After an
+        interrupt, finish that first, then raise."""
         outcomes = batch.outcomes()
         fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
@@ -1547,8 +1543,8 @@ class _Sender:
     @_locked
     def claim(self, batch: _Batch, me: int, fresh: deque[tuple[_Push, _Outcome]],
               ) -> deque[tuple[_Push, _Outcome]] | None:
-        """Return what is left to report of *batch*; at first that is *fresh*. None: a close
-        has taken the batch away."""
+        """Return what is left to report of *batch*, at first *fresh*. None: a close has
+        taken the batch away."""
         if batch.owner != me:
             return None
         if batch.results is None:
@@ -1576,7 +1572,7 @@ class _Sender:
     @_locked
     def strike(self, batch: _Batch, lost: list[int]) -> None:
         """Count *batch*, take it out of the book, and wake the flushes. After an interrupt
-        before the one assignment to the book, all of it is done again."""
+        the next owner does each step again, unless the book has changed."""
         delivered, failed, batches = self.book
         if batch not in batches:  # a close has done it
             return
@@ -1595,7 +1591,7 @@ class _Sender:
     def is_settled(self, end: int) -> bool:
         """Are the first *end* pushes settled?"""
         delivered, failed, batches = self.book
-        if self.swept:  # a push that was counted may have left
+        if self.swept:  # accept may have taken back a push that *end* counts
             return not (batches or self.waiting)
         return all(batch.first >= end for batch in batches) and (
             delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
@@ -1603,20 +1599,20 @@ class _Sender:
     # What flush, close and exit do.
 
     def holds_lock(self) -> bool:
-        """Is this a signal handler or a finaliser that interrupted a locked method?
-        Every RLock has _is_owned, on gevent and PyPy, too: Conditions call it."""
+        """Has this signal handler or finaliser interrupted a locked method? Every RLock has
+        _is_owned, on gevent and PyPy, too: Conditions call it."""
         return bool(self.lock._is_owned())
 
     def is_inside(self) -> bool:
-        """Would this thread wait for itself? Then it is in on_result or transport, or in a
-        signal handler or a finaliser that interrupted a locked method, serve or settle."""
+        """Would this thread wait for itself? It would in on_result and transport, and where
+        a signal handler or a finaliser interrupts a locked method, serve or settle."""
         return self.holds_lock() or any(
             frame.f_code in _WORKING and frame.f_locals.get("self") is self
             for frame in _frames())
 
     def is_barred(self) -> bool:
-        """May nothing be logged now? At exit a thread that is gone may have locked stderr.
-        And a thread that waits for our lock may hold the lock of a log handler."""
+        """May this thread log nothing now? At exit a dead thread may have locked stderr.
+        While we hold a lock, a thread that waits for it may hold a log handler's lock."""
         return self.process.exiting or self.process.gate._is_owned() or any(
             sender.holds_lock() for sender in (self, *self.process.senders))
 
@@ -1624,9 +1620,10 @@ class _Sender:
         """Wait until what was accepted so far is settled; True if all was delivered."""
         if self.is_inside():
             return False
-        self.give_back(threading.get_ident())  # an interrupt may have left some behind
+        # An interrupt may have left behind batches of this thread, and part of a sweep.
+        self.give_back(threading.get_ident())
         if self.swept:
-            self.sweep(self.swept)  # likewise
+            self.sweep(self.swept)
         window = _Window()
         try:
             self.watch(window)
@@ -1658,42 +1655,42 @@ class _Sender:
         """Wait until every push of *window* is settled, or the time *until* has come."""
         patient = True
         while not self.is_settled(window.end):
-            if _now() >= until or self.pid != getpid():  # or forked, in a callback
+            if _now() >= until or self.pid != getpid():  # a callback has forked
                 break
             if self.is_wanted():
-                self.call()
-            # A worker that is being started gets one slice of time: what this thread
-            # sends may be cut off, and then the worker would send it again. One only:
-            # this may be a signal handler that interrupted the start.
+                self.call_another()
+            # A worker that is being started gets one slice of time. If this thread sent
+            # instead and ran out of time, the worker would send again. One slice only:
+            # this may be a signal handler that has interrupted the start.
             if not any(worker.ident for worker in list(self.workers)) and not (
                     patient and self.workers):
                 self.serve(until)
             left = max(0.0, until - _now())
             window.wake.acquire(timeout=min(left, SLICE_SECONDS))
-            # Windows ends a wait up to 15.6 ms early: what is left is no slice of its own.
+            # A shorter wait is the last one; Windows may end it 15.6 ms early.
             patient = patient and left < SLICE_SECONDS
         return self.is_settled(window.end)
 
     def sweep(self, error: str) -> None:
-        """Settle all that is left; *error* is why. From here on nothing is sent. An
-        interrupt goes on to the caller when that is done."""
+        """Settle all that is left; *error* is why. Nothing more is sent. After an
+        interrupt, finish that first, then raise."""
         me = threading.get_ident()
         try:
             self.swept = self.swept or error
-            batch = self.take(me, True)
+            batch = self.take(me, sweeping=True)
             while batch is not None:
                 if batch.results is None:
                     batch.give_up(self.swept)
                 self.settle(batch, me)
-                batch = self.take(me, True)
+                batch = self.take(me, sweeping=True)
         except BaseException:
             self.sweep(error)
             raise
 
     def stop(self, workers: list[threading.Thread], until: float) -> None:
-        """Wake the workers, end what they wait for, and join them until the time *until*:
-        a thread that wakes up while the interpreter is finalised could abort its host.
-        *workers* were listed before: one that has left the list may not have ended."""
+        """Wake the workers, end what they wait for, and join them until the time *until*: a
+        thread that wakes up while the interpreter is finalised could abort the host.
+        *workers*: the list of earlier; one that has left the list may not have ended."""
         self.wake(everyone=True)
         for connection in list(self.connections):
             connection.shut()
@@ -1718,8 +1715,8 @@ class _Sender:
                 self.retire()
 
     def dismiss(self) -> None:
-        """Accept nothing more; workers end when nothing is waiting. Takes no lock: a
-        finaliser calls it."""
+        """Accept nothing more, and let the workers end when they have sent what is waiting.
+        Takes no lock: a finaliser calls this."""
         self.closed = True
         self.wake(everyone=True)
         self.retire()
@@ -1731,7 +1728,7 @@ class _Sender:
 
     def counts(self) -> tuple[int, int, int]:
         """How many pushes were accepted, were delivered, have failed. Takes no lock: looks
-        again if a push moved meanwhile."""
+        again where a push has moved meanwhile."""
         while True:
             book = delivered, failed, batches = self.book
             taken = sum(len(batch.pushes) for batch in batches)
@@ -1740,8 +1737,8 @@ class _Sender:
                 return accepted, delivered, failed
 
     def disown(self) -> None:
-        """In a forked child: leave everything to the parent. A callback that forked returns
-        into methods of this sender, which find no lock taken and nothing to do."""
+        """In a forked child: leave everything to the parent. A callback may have forked:
+        it returns into methods of this sender, which must find no lock and no work."""
         self.closed, self.swept = True, "closed"
         self.lock, self.notices = threading.RLock(), _Notices(self.is_barred)
         for connection in list(self.connections):
@@ -1758,9 +1755,9 @@ class _Process:
     """What one process keeps for all its clients; a forked child makes its own."""
 
     def __init__(self) -> None:
-        self.senders: set[_Sender] = set()  # those that an exit has to look after
-        # A fork holds it, and so does every OpenSSL call that takes locks: a fork within
-        # the call would leave those taken in the child for ever. None of the calls waits.
+        self.senders: set[_Sender] = set()  # those that have work for an exit
+        # Held by a fork, and by each OpenSSL call that takes locks: a fork within the call
+        # would leave OpenSSL's locks taken in the child for ever. No such call waits.
         self.gate: Any = threading.RLock()
         self.exiting = False
         self.silent = False  # an interrupt has ended the exit: on_result is not called
@@ -1768,20 +1765,20 @@ class _Process:
         self.last_end = 0.0  # when the last worker ended
 
 
-# Keyed by pid; after a fork there are two entries for a moment. Kept by importlib.reload:
-# the exit handlers of both look here for what is pending.
+# By process id; after a fork there are two entries for a moment. importlib.reload must keep
+# them: the exit handlers of both modules look here for what is pending.
 _processes: dict[int, _Process] = globals().get("_processes", {})
 
 
 def _process() -> _Process:
-    """The state of this process. In a forked child, lets go of what is the parent's. It
-    compares process ids, because uWSGI forks without telling Python."""
+    """The state of this process. In a forked child, lets go of what is the parent's. Looks
+    at the process id: uWSGI forks without telling Python."""
     pid = getpid()
     process = _processes.get(pid)
     if process is None:
         process = _processes.setdefault(pid, _Process())
-        for other in list(_processes):
-            inherited = None if other == pid else _processes.pop(other, None)
+        for other in {*_processes} - {pid}:
+            inherited = _processes.pop(other, None)
             for sender in inherited.senders if inherited else ():
                 sender.disown()
     return process
@@ -1800,16 +1797,16 @@ def _watch_exit(process: _Process) -> None:
             util.Finalize(None, _at_exit, exitpriority=10)
 
         finalise(process)
-        # Again, for a client that the main module makes on import: before 3.13 a child of
-        # the forkserver clears its finalisers after that import.
+        # Again: before 3.13 a child of the forkserver clears its finalisers after it has
+        # imported the main module, which may have made a client.
         util.register_after_fork(process, finalise)
 
 
 def _before_fork() -> None:
     process = _process()
     process.gate.acquire(timeout=FORK_SECONDS)
-    # A thread that has used OpenSSL takes OpenSSL's locks once more after Python is done
-    # with it. A fork at that moment would leave them taken in the child for ever.
+    # A thread that has used OpenSSL takes OpenSSL's locks once more after its last line of
+    # Python. A fork at that moment would leave them taken in the child for ever.
     time.sleep(min(max(0.0, process.last_end + END_SECONDS - _now()), END_SECONDS))
 
 
@@ -1821,8 +1818,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _at_exit() -> None:
-    """Send what is pending within the longest exit_timeout, which starts now for all
-    clients; settle the rest as "exit". Starts no thread, which 3.12 forbids."""
+    """Send what is pending; every client's exit_timeout starts now. Settle the rest as
+    "exit". Starts no thread: Python 3.12 forbids that."""
     process = _process()
     process.exiting = True
     began = _now()
@@ -2145,13 +2142,13 @@ class Client:
         except Exception:  # half constructed; or so late at exit that no name is left
             pass
 
-    def _sender(self) -> _Sender:  # inlined in push
+    def _sender(self) -> _Sender:  # push has its own copy, to save a call
         sender = self._current
         return sender if sender.pid == getpid() else self._renew()
 
     def _renew(self) -> _Sender:
-        """Make the sender of this process. In a forked child it starts empty: the parent
-        sends what is pending."""
+        """Make the sender of this process. In a forked child the sender is empty: the
+        parent sends what is pending."""
         process = _process()
         _watch_exit(process)
         sender = self._senders.setdefault(getpid(), _Sender(self._config, process))
@@ -2165,8 +2162,8 @@ class Client:
 
 
 def _parsed(text: Any) -> Any:
-    """JSON text as an object; None where it is not JSON. Not an error, which would hold the
-    text, and with it the key."""
+    """JSON text as an object; None where it is not JSON: an error would hold the text, and
+    with it the SDK key."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -2226,7 +2223,7 @@ def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[
         why = str(connection.failure(error))
     finally:
         connection.close()
-    if why:  # not raised above: the error would keep the answer
+    if why:  # raised here, or the error would hold the answer
         raise ConnectionError("VWO's settings: " + why)
     settings = _parsed(body)
     if not _is_mapping(settings):
@@ -2253,8 +2250,9 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
 
 # -- Input files: rows of CSV and of JSON Lines ------------------------------------------
 #
-# Iterating gives rows as they were read; *parse* makes the arguments of a push of a row;
-# *write* adds a row to the rejects, with the reason in one more column or member.
+# A loop over such an object gets the rows as they were read. *parse* turns a row into the
+# user id and the dimensions of a push. *write* adds a row to the rejects, with the reason
+# in one more column or member.
 
 _ERROR = "vwo_push_error"  # the column or member with the reason
 MAX_LINE_CHARS = 1_000_000  # of an input file; also of a cell
@@ -2292,12 +2290,13 @@ class _CsvRows:
         self._writer: Any = None  # of the rejects
         self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
         header = next(iter(self), [""])
-        self._extra = header[-1:].count(_ERROR)  # 1 in a file of rejects, else 0
+        # How many cells __iter__ cuts off: in a file of rejects 1, the reason.
+        self._extra = header[-1:].count(_ERROR)
         self._header = header[:len(header) - self._extra]
         if columns is not None:
             header = [name.strip() for name in columns.split(",")]
         self._names = [name for name in header if name not in ("user_id", _ERROR)]
-        self._long = {"key", "value"} <= {*self._names}
+        self._long = {"key", "value"} <= {*self._names}  # user_id,key,value
         self.member = "key" if self._long else "column"
         for name in ["user_id", *(self._names or [""])]:
             if (not name or self._header.count(name) != 1
@@ -2326,8 +2325,8 @@ class _CsvRows:
 
     def write(self, file: IO[str], cells: list[str], why: str) -> None:
         if self._writer is None:
-            self._writer = self._csv.writer(file)  # not "\n": then it would not quote a \r
-            if not (file.seekable() and file.tell()):  # else an earlier run wrote it
+            self._writer = self._csv.writer(file)  # lines end in \r\n, or \r is not quoted
+            if not (file.seekable() and file.tell()):  # else it has a header
                 self._writer.writerow(self._header + [_ERROR])
         self._writer.writerow(cells + [why])
 
@@ -2364,7 +2363,7 @@ def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
         return _CsvRows(chain([first], lines), columns)
     if first and columns is not None:
         raise _Stop("not CSV; --columns is for CSV")
-    return _JsonRows(chain([first], lines))  # an empty file, too: it may be a run's rejects
+    return _JsonRows(chain([first], lines))  # or an empty file, as rejects may be
 
 
 # -- Command line ------------------------------------------------------------------------
@@ -2404,7 +2403,7 @@ through any more, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 def _cut_off(stream: Any) -> None:
-    """Point *stream* to nothing: a read finds its end, and what is written vanishes."""
+    """Have *stream* read and write os.devnull: reads find the end, writes vanish."""
     with open(os.devnull, "r+b", 0) as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
 
@@ -2455,8 +2454,8 @@ def _parse(argv: Sequence[str] | None) -> Any:
 
 
 def _client(args: Any, **more: Any) -> Client:
-    """A client with the options that were given; the settings file fills the rest, or
-    else the environment."""
+    """A client. Its options are those on the command line; the others come from the
+    settings file where there is one, or else from the environment."""
     settings: Any = {"accountId": args.account_id or os.environ.get("VWO_ACCOUNT_ID"),
                      "sdkKey": args.sdk_key or os.environ.get("VWO_SDK_KEY")}
     if args.settings is not None:
@@ -2466,8 +2465,8 @@ def _client(args: Any, **more: Any) -> Client:
         raise _Stop("no credentials: set VWO_ACCOUNT_ID and VWO_SDK_KEY")
     more.update({name: vars(args)[name] for name in _CLIENT_OPTIONS
                  if vars(args)[name] is not None})
-    if args.dry_run:  # masked from the start, so that it cannot be printed
-        more.update(sdk_key="X" * 32, transport=int)  # which nobody calls
+    if args.dry_run:  # without the key, nothing can print it; nobody calls the transport
+        more.update(sdk_key="X" * 32, transport=int)
     return Client.from_settings(settings, **more)
 
 
@@ -2500,7 +2499,7 @@ class _Backfill:
         self._results: deque[PushResult] = deque()  # not yet counted
         self._pending: deque[tuple[int, Any]] = deque()  # (number, row), no result yet
         self._read = self._delivered = self._rejected = 0
-        self._keeps = args.rejects is not None  # are all rejects in a file?
+        self._has_rejects = args.rejects is not None  # are all rejects in a file?
         self._shows_progress = not (args.quiet or args.dry_run) and (
             sys.stderr is not None and sys.stderr.isatty())
         # kind -> [how many rejects, number of the first, why]
@@ -2511,10 +2510,10 @@ class _Backfill:
         self._last_status: tuple[int | None, int] = (None, 0)
 
     def on_signal(self, number: int, _: object) -> None:
-        """End the run. It raises nothing, or the rows would not add up."""
+        """End the run. Raises nothing: the rows would not add up."""
         seconds = 0.0 if self._status > 128 else SETTLE_SECONDS  # a second signal: no wait
         self._cut_short("interrupted", 128 + number, seconds)
-        _cut_off(self._source)  # a read that waits for input is tried again, and ends
+        _cut_off(self._source)  # Python repeats a read that waits: it finds the end
 
     def _cut_short(self, why: str, status: int, seconds: float = SETTLE_SECONDS) -> None:
         """Read no further, and wait at most *seconds* for what is in flight."""
@@ -2528,8 +2527,8 @@ class _Backfill:
             if self._cause:  # a signal has cut the header off
                 return self._summary()
             raise _Stop("%s: %s" % (self._name, stop)) from None
-        # One worker keeps the rows in order. Not the client's max_pending: it frees room
-        # after a result, and would refuse rows. Rejects are emptied once options are valid.
+        # One worker keeps the rows in order. _wait bounds what is pending; max_pending
+        # would refuse rows. The client comes first: bad options must not empty the rejects.
         with _client(self._args, max_workers=1, max_pending=sys.maxsize,
                      on_result=self._results.append) as self._client, \
                 self._open_rejects() as self._rejects:
@@ -2587,20 +2586,20 @@ class _Backfill:
             self._rows.write(self._rejects, row, why)
         except OSError as error:
             _cut_off(self._rejects)  # or closing it fails, too
-            self._keeps = False
+            self._has_rejects = False
             self._cut_short("the rejects cannot be written: %s" % error.strerror, 1)
 
     def _wait(self, most: int) -> None:
         """Wait until at most *most* rows have no result, or the time is over."""
         while len(self._pending) > most and _now() < self._until:
-            # Not long, or a signal is seen late. Where no thread could be started, this one
-            # sends, and less time would cut off the answers of a slow server.
+            # Not longer, or a signal is seen late. Where no thread starts, this one sends,
+            # and less than 10 s would cut off the answers of a slow server.
             self._client.flush(0.1 if threading.active_count() > 1 else 10.0)
             self._look()
 
     def _look(self) -> None:
         """Count the results, show the progress, and end the run if nothing gets through."""
-        # Stats first: then at most the last of its requests has no result yet.
+        # Stats first: then at most the last of their requests has no result yet.
         self._looked, stats = _now(), self._client.stats()
         while self._results:
             self._record(self._results.popleft(), stats["requests"])
@@ -2646,7 +2645,7 @@ class _Backfill:
                 number, first, self._name, why))
         if self._cause:
             done = [max(self._read, self._skip)]
-            if not self._keeps:  # the first row that is lost is read again
+            if not self._has_rejects:  # resume with the first row that is in no file
                 done += [first - 1 for _, first, _ in self._reasons.values()]
             _complain("%s; resume with --skip %d" % (self._cause, min(done)))
         if not self._args.dry_run:
@@ -2656,7 +2655,7 @@ class _Backfill:
 
 def _push_many(args: Any) -> int:
     import contextlib
-    import logging  # or the client would say on stderr what is said here
+    import logging  # else the client says on stderr what _summary says
     import signal
     logging.getLogger("vwo_push").addHandler(logging.NullHandler())
     piped = args.source == "-"
@@ -2673,7 +2672,7 @@ def _push_many(args: Any) -> int:
         return backfill.run()
 
 
-_STEPS = {  # of --check, and what to do where it ends
+_STEPS = {  # of --check, and the advice where a step fails
     "proxy": "mend HTTPS_PROXY, as http://user:password@host:port, or set NO_PROXY",
     "name": "try nslookup; where only a proxy leads out, set HTTPS_PROXY",
     "connection": "open the firewall, or set HTTPS_PROXY",
@@ -2683,7 +2682,7 @@ _STEPS = {  # of --check, and what to do where it ends
 
 
 def _check(args: Any) -> int:
-    """Fetch the settings; say which steps succeed, and which options they ask for."""
+    """Fetch the settings; say which steps succeed and what options the settings ask for."""
     config = _client(args)._config  # pyright: ignore[reportPrivateUsage]
     endpoint, account, key = config.endpoint, config.account_id, config.sdk_key
     _say("%s, account %s, SDK key %s" % (endpoint.origin, account, "X" * len(key)))
