@@ -1104,8 +1104,7 @@ class _Batch:
         self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
         self.detail: str | None = None  # of the last attempt that failed
-        # How its requests ended: (indices of the pushes in it, its outcome).
-        self.ended: list[tuple[Iterable[int], _Outcome]] = []
+        self.ended: list[tuple[Iterable[int], _Outcome]] = []  # indices of pushes, outcome
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
         self.room: Iterator[None] | None = None  # see _Sender.room
 
@@ -1185,9 +1184,8 @@ class _Sender:
         self.connections: set[_Connection] = set()  # of the threads that send
         self.windows: list[_Window] = []
         self.untold = 0
-        # See _ticks: refused pushes, then requests.
-        self.invalid, self.dropped = count(), count()
-        self.first_tries, self.retries = count(), count()
+        self.invalid, self.dropped = count(), count()  # refused pushes: see _ticks
+        self.first_tries, self.retries = count(), count()  # requests
         self.not_before = 0.0
         self.random = random.Random()  # not the module's, which the program may seed
         self.notices = _Notices(self.is_barred)
@@ -1252,9 +1250,8 @@ class _Sender:
             self.hire()
 
     def wake(self, everyone: bool = False) -> None:
-        """Wake the worker that parked last, or *everyone*. The worker itself removes its
-        lock: an interrupt after a removal here and before the release would leave the
-        worker asleep."""
+        """Wake the worker that parked last, or *everyone*. The worker removes its lock: an
+        interrupt after a removal here, before the release, would leave it asleep."""
         for lock in self.parked[:] if everyone else self.parked[-1:]:
             try:
                 lock.release()
@@ -1262,9 +1259,8 @@ class _Sender:
                 pass
 
     def hire(self) -> None:
-        """Start a worker if there may be one more. push calls this: it waits only until
-        Python has started the thread. Where Python starts no thread, the pushes stay for a
-        later push, flush or exit."""
+        """Start a worker if there may be one more; wait only until Python has started it.
+        Where Python starts no thread, the pushes stay for a later push, flush or exit."""
         if self.hiring._is_owned():  # a signal handler or a finaliser has interrupted start
             return
         # Again: the worker may have left during its start, when it could hire nobody.
@@ -2250,9 +2246,8 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
 
 # -- Input files: rows of CSV and of JSON Lines ------------------------------------------
 #
-# A loop over such an object gets the rows as they were read. *parse* turns a row into the
-# user id and the dimensions of a push. *write* adds a row to the rejects, with the reason
-# in one more column or member.
+# A loop gets the rows as they were read; *parse* returns (user id, dimensions) of a row;
+# *write* adds a row to the rejects, with the reason in one more column or member.
 
 _ERROR = "vwo_push_error"  # the column or member with the reason
 MAX_LINE_CHARS = 1_000_000  # of an input file; also of a cell
@@ -2290,8 +2285,7 @@ class _CsvRows:
         self._writer: Any = None  # of the rejects
         self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
         header = next(iter(self), [""])
-        # How many cells __iter__ cuts off: in a file of rejects 1, the reason.
-        self._extra = header[-1:].count(_ERROR)
+        self._extra = header[-1:].count(_ERROR)  # in rejects 1: __iter__ cuts the reason
         self._header = header[:len(header) - self._extra]
         if columns is not None:
             header = [name.strip() for name in columns.split(",")]
@@ -2326,7 +2320,7 @@ class _CsvRows:
     def write(self, file: IO[str], cells: list[str], why: str) -> None:
         if self._writer is None:
             self._writer = self._csv.writer(file)  # lines end in \r\n, or \r is not quoted
-            if not (file.seekable() and file.tell()):  # else it has a header
+            if not (file.seekable() and file.tell()):  # else the file has its header
                 self._writer.writerow(self._header + [_ERROR])
         self._writer.writerow(cells + [why])
 
