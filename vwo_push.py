@@ -32,7 +32,7 @@ The sections of this file: laws (limits, the clock, imports, interrupts), valida
 (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
 Client, settings, input files, command line. The way of one push, to be read in this order::
 
-    Client.push -> _checked -> _Sender.accept -> call -> wake or hire
+    Client.push -> _checked -> _Sender.accept -> call_another -> wake or hire
     work -> serve -> park -> take -> deliver -> _parts -> send -> attempt -> exchange
     settle -> claim -> report -> strike
 """
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     _Config = SimpleNamespace  # what a client was built with: see Client.__init__
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
     _Push = tuple[Any, ...]
-    # (builds the request, from what, the places of the pushes it carries in their batch)
+    # (a request's builder, what it builds from, indices of the pushes in their batch)
     _Part = tuple[Callable[["_Config", Any, str], "Request"], Any, Sequence[int]]
     # (status, error, detail, attempts) of one request, as in a PushResult
     _Outcome = tuple[Optional[int], Optional[str], Optional[str], int]
@@ -118,27 +118,27 @@ SLICE_SECONDS = 0.1  # one sleep of a backoff or a flush, which then looks for c
 LOG_SECONDS = 30.0  # between two lines of one kind
 JOIN_SECONDS = 0.2  # close and exit wait so long for workers that were stopped
 FORK_SECONDS = 1.0  # a fork waits so long for threads inside OpenSSL
-END_SECONDS = 0.02  # a fork waits until the last end of a worker is so long ago
+END_SECONDS = 0.02  # a fork waits so long after the last end of a worker
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
 
 
 # The clock of all waits. Not time.monotonic: freezegun and time-machine stop it, and a wait
-# on a stopped clock has no end. They do not reach into a partial.
+# on a stopped clock has no end. They do not replace what a partial holds.
 _now: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC")
     else partial(time.perf_counter))
 
-# Bound by _load. They take a half or a third of the time of what they replace.
-_quoted: Callable[[Any], str]  # a value as JSON; for json.dumps
-_escapes: dict[int, str]  # an ASCII character in a URL; for quote
+# Bound by _load. They are two or three times as fast as json.dumps and quote.
+_quoted: Callable[[Any], str]  # a value as JSON
+_escapes: dict[int, str]  # an ASCII character as a URL has it
 
 
 def _load(network: bool) -> None:
     """Import whatever sending needs and bind it to this module's names.
 
-    Called by the constructors, so that importing this file is cheap and no worker ever
-    imports: a fork at that moment would leave the import lock held in the child for ever.
-    So it imports, too, what the standard library would import later.
+    Constructors call it: then importing this file is cheap, and no worker ever imports. A
+    fork during an import would leave the import lock held in the child for ever. So this
+    imports, too, what the standard library would import later.
     """
     global calendar, email, hashlib, http, json, math, random, re, select, signal, socket
     global ssl, urllib, Mapping, _quoted, _escapes
@@ -146,6 +146,7 @@ def _load(network: bool) -> None:
         return
     import hashlib
     import json
+    import math
     import random
     import re
     import signal
@@ -157,7 +158,6 @@ def _load(network: bool) -> None:
         import calendar
         import email.utils
         import http.client
-        import math
         import select
         import socket
         "localhost".encode("idna")  # imports the codec that getaddrinfo and TLS use
@@ -181,9 +181,9 @@ def _is_interrupt(error: BaseException) -> bool:
     numbers = range(1, getattr(signal, "NSIG", 1))  # WASI knows no signal
     codes: list[Any] = [
         getattr(each, "__code__", None)
-        # SIG_DFL is not callable; all look-ups in enums run the __call__ of its type.
+        # Not SIG_DFL: every look-up in any enum runs the __call__ of its type.
         for handler in filter(callable, map(signal.getsignal, numbers))
-        # The function itself, that of a functools.partial, or that of an object.
+        # The handler is a function, a functools.partial, or an object with __call__.
         for each in (handler, getattr(handler, "func", None), type(handler).__call__)]
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code not in codes:
@@ -192,13 +192,13 @@ def _is_interrupt(error: BaseException) -> bool:
 
 
 def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -> Any:
-    """Return call(*args), made with the RLock *lock* held. Without *wait*, return None
-    where another thread holds it.
+    """Hold the RLock *lock*, and return call(*args). Without *wait*, return None where
+    another thread holds it.
 
-    Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come between the lock and
-    its block, and the lock would stay taken for ever.
+    Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come after the lock is
+    taken and before the block begins. Then the lock would stay taken for ever.
     """
-    nested = lock._is_owned()  # this is a signal handler or a finaliser in such a call
+    nested = lock._is_owned()  # a signal handler or a finaliser has interrupted a call
     try:
         try:
             return call(*args) if nested or lock.acquire(wait) else None
@@ -222,7 +222,7 @@ def _place(error: BaseException) -> str:
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
-_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # its high bits set to 10
+_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # sets the high bits to 10
 # The two forms of push.
 _SINGLE = "custom_dimension_key", "custom_dimension_value", "user_id"
 _SEVERAL = "custom_dimension_map", "user_id"
@@ -239,9 +239,8 @@ class _Invalid(ValueError):
 
 
 def _uuid5(namespace: bytes, name: str) -> str:
-    """RFC 4122 version 5 in upper-case hex, with version and variant in their places. Not
-    `uuid.uuid5`: the worker makes one for every push, and that takes three times as long
-    (2.1 against 0.65 microseconds on CPython 3.11). The UUID of an account in
+    """RFC 4122 version 5, in upper-case hex. Not `uuid.uuid5`: workers make a UUID for
+    every push, and `uuid.uuid5` takes three times as long. The UUID of an account in
     _UUID_NAMESPACE is the namespace of its visitors."""
     digits = hashlib.sha1(namespace + name.encode()).hexdigest().upper()
     return "%s5%s%s%s" % (digits[:12], digits[13:16], _UUID_VARIANT[digits[16]],
@@ -256,7 +255,7 @@ def _text(name: str, value: Any, wanted: str = "a str") -> str:
 
 
 def _digits(account_id: Any) -> str:
-    """Return *account_id* as it is written."""
+    """Return the digits of *account_id*: "012" stays "012"."""
     if type(account_id) is int:  # Python refuses to write out thousands of digits
         text = str(account_id) if abs(account_id) < 10 ** 99 else ""
     else:
@@ -309,8 +308,8 @@ def _checked_value(value: Any, fme: bool) -> Any:
         return _checked_text(name, value, MAX_TEXT_CHARS)
     if type(value) not in (bool, int, float):
         raise _Invalid(name + " must be a str, bool, int or float", type(value).__name__)
-    if type(value) is float and value - value != 0:
-        raise _Invalid(name + " must be finite", "nan" if value != value else "inf")
+    if type(value) is float and not math.isfinite(value):
+        raise _Invalid(name + " must be finite", str(abs(value)))
     if type(value) is int and abs(value) > MAX_WHOLE:
         raise _Invalid(name + " must be between -2**53 and 2**53")
     return value
@@ -319,17 +318,17 @@ def _checked_value(value: Any, fme: bool) -> Any:
 def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
            ) -> tuple[Any, list[tuple[Any, Any]]]:
     """Return the user id and the (key, value) pairs of a push, in either of its forms."""
-    kwargs = {name: value for name, value in kwargs.items()  # without a wrapper's defaults
+    # A wrapper around both forms may give None for what its caller left out.
+    kwargs = {name: value for name, value in kwargs.items()
               if value is not None or name not in _OPTIONAL}
     number = len(args) + len(kwargs)
     given = dict(zip(_SEVERAL if number == 2 else _SINGLE, args), **kwargs)
-    names = given.keys() if len(given) == number else ()  # else one is given twice
-    dimensions: Any = given.get("custom_dimension_map")
+    names = given.keys() if len(given) == number else ()  # an argument given twice: ()
     if names == {*_SINGLE}:
         key, value, user_id = [given[name] for name in _SINGLE]
         return user_id, [(key, value)]
-    if names == {*_SEVERAL} and _is_mapping(dimensions):
-        items = list(dict(dimensions).items())
+    if names == {*_SEVERAL} and _is_mapping(given["custom_dimension_map"]):
+        items = list(dict(given["custom_dimension_map"]).items())
         if not items:
             raise _Invalid("custom_dimension_map must not be empty")
         return given["user_id"], items
@@ -361,8 +360,9 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple
 
 _HEADERS = {"User-Agent": "%s/%s" % (SDK_NAME, __version__)}
 _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
-_SDK = ("sdk", SDK_NAME), ("sdk-v", __version__)  # in a query of FullStack
-_SN = ("sn", SDK_NAME), ("sv", __version__)  # in a query of FME
+# Which SDK is asking: in the query, FullStack and FME have other names for it.
+_FULLSTACK_SDK = ("sdk", SDK_NAME), ("sdk-v", __version__)
+_FME_SDK = ("sn", SDK_NAME), ("sv", __version__)
 
 
 class Request(_Request):
@@ -389,10 +389,10 @@ def _query(*pairs: tuple[str, object]) -> str:
 
 
 def _visitor(config: _Config, user_id: str) -> str:
-    # In FME, such an id is the UUID that the web tag keeps in a browser.
-    if (config.web_visitors and len(user_id) == 33  # or each event takes a fifth longer
+    # The length first: with the pattern alone, each event takes a fifth longer.
+    if (config.web_visitors and len(user_id) == 33
             and re.fullmatch("[DJ][0-9A-Fa-f]{32}", user_id)):
-        return user_id
+        return user_id  # the UUID that the web tag keeps in a browser
     return _uuid5(config.namespace, user_id)
 
 
@@ -419,16 +419,16 @@ def _prepare(config: _Config) -> None:
     config.namespace = bytes.fromhex(_uuid5(_UUID_NAMESPACE, config.account_id))
     config.get_url = (
         base + "/server-side/push?" + _query(("account_id", config.account_id)),
-        "&" + _query(env, ("ap", "server"), *_SDK, ("tags", "")))
+        "&" + _query(env, ("ap", "server"), *_FULLSTACK_SDK, ("tags", "")))
     config.event_url = (
         base + "/events/t?" + _query(("en", "vwo_syncVisitorProp"), account, env),
         "&" + _query(("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
-                     *(_SN if fme else ())))
+                     *(_FME_SDK if fme else ())))
     config.batch_url = base + (
-        "/server-side/batch-events-v2?" + _query(account, env, *_SN) if fme else
-        "/server-side/batch-events?" + _query(account, *_SDK, env))
+        "/server-side/batch-events-v2?" + _query(account, env, *_FME_SDK) if fme else
+        "/server-side/batch-events?" + _query(account, *_FULLSTACK_SDK, env))
     environment = {RESERVED_KEY: config.sdk_key}
-    config.environment = _quoted(environment)[:-1]
+    config.environment = _quoted(environment)[:-1]  # _event adds the dimensions, and }
     config.properties = _quoted({
         "vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
         "vwo_envKey": config.sdk_key, "isCustomEvent": True,
@@ -448,12 +448,13 @@ def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> R
 def _event(config: _Config, push: _Push) -> str:
     """One push as the JSON of an event, in FME and in FullStack's events architecture."""
     visitor, milliseconds = _visitor(config, push[1]), int(push[0] * 1000)
-    properties = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
+    dimensions = "".join([", %s: %s" % (_quoted(push[at]), _quoted(push[at + 1]))
                           for at in range(2, len(push), 2)])
-    return ('{"d": {"msgId": "%s-%d", "visId": "%s", "sessionId": %d, "event": {"props": '
-            '%s, "name": "vwo_syncVisitorProp", "time": %d}, "visitor": {"props": %s%s}}}}'
-            % (visitor, milliseconds, visitor, push[0], config.properties, milliseconds,
-               config.environment, properties))
+    return ('{"d": {"msgId": "%s-%d", "visId": "%s", "sessionId": %d, '
+            '"event": {"props": %s, "name": "vwo_syncVisitorProp", "time": %d}, '
+            '"visitor": {"props": %s%s}}}}' % (
+                visitor, milliseconds, visitor, push[0], config.properties,
+                milliseconds, config.environment, dimensions))
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
@@ -504,14 +505,17 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
 
 def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     """The requests for *pushes*, not built yet."""
-    single = len(pushes) == 1 or config.max_batch == 1
-    if single and (config.fme or config.event_arch):
+    batches = config.max_batch > 1
+    if batches and len(pushes) != 1:
+        return _batch_parts(config, pushes)
+    if config.fme or config.event_arch:
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
-    if single and (config.max_batch == 1 or len(pushes[0]) == 4 and len(
-            _get_request(config, (pushes[0], 2), "%.16f" % 0).url) <= MAX_URL_BYTES):
-        return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
-                for at in range(2, len(push), 2)]
-    return _batch_parts(config, pushes)
+    if batches:
+        url = _get_request(config, (pushes[0], 2), "%.16f" % 0).url
+        if len(pushes[0]) > 4 or len(url) > MAX_URL_BYTES:  # 4: of one dimension
+            return _batch_parts(config, pushes)
+    return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
+            for at in range(2, len(push), 2)]
 
 
 def _halves(part: _Part) -> list[_Part]:
@@ -529,7 +533,7 @@ def _halves(part: _Part) -> list[_Part]:
 
 class _Failure(Exception):
     """An attempt that did not deliver. *kind* is a `PushResult.error`, *detail* says why
-    in words; *wait* is how many seconds the server wants to be left alone for."""
+    in words; *wait* is the answer's Retry-After in seconds."""
 
     def __init__(self, kind: str, detail: str, retry: bool = True,
                  status: int | None = None, wait: float = 0.0) -> None:
@@ -548,8 +552,8 @@ _URL = (  # matched without regard to case
 
 
 def _split(url: str) -> tuple[str, str, str, int, str]:
-    """Return (scheme, "user:password@", host, port, path) of *url*, with "" or 0 for what
-    it does not have; where it is no URL, it has nothing."""
+    """Return (scheme, "user:password@", host, port, path) of *url*. A part that it lacks
+    is "" or 0; where it is no URL, all parts are."""
     match = re.fullmatch(_URL, url, re.ASCII | re.IGNORECASE)
     if match is None or not 0 < int(match[4] or 1) < 2 ** 16:
         return "", "", "", 0, ""
@@ -559,15 +563,15 @@ def _split(url: str) -> tuple[str, str, str, int, str]:
 
 def _proxy_for(scheme: str, host: str, port: int,
                ) -> tuple[str, int, dict[str, str]] | None:
-    """(host, port, headers) of the proxy that the environment names, if any. macOS is not
-    asked for its proxies: that crashes a forked child."""
+    """(host, port, headers) of the proxy that the environment names, if any. Does not ask
+    macOS for its proxies: that crashes a forked child."""
     if not any(name.lower() == scheme + "_proxy" for name in os.environ):
         return None
     import base64
     from urllib import request  # 5 ms, for the few who have a proxy
-    library: Any = request  # typeshed does not know these two functions
-    text = library.getproxies_environment().get(scheme)
-    if not text or library.proxy_bypass_environment("%s:%d" % (host, port)):
+    untyped: Any = request  # typeshed does not know these two functions
+    text = untyped.getproxies_environment().get(scheme)
+    if not text or untyped.proxy_bypass_environment("%s:%d" % (host, port)):
         return None
     kind, login, proxy, number, path = _split(text)
     if not proxy or kind == "https" or path.strip("/"):
@@ -669,17 +673,17 @@ class _Connection:
         self.stage = ""  # where it is: "proxy", "name", "connection", "tls", "answer"
         self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
-        self._tried: Any = None  # the last address
+        self._tried: Any = None  # the address that was tried last
         self._response: http.client.HTTPResponse | None = None
         self._early: bytes | None = None  # what came before the whole request was sent
         self._heard = False  # has a byte of the answer come?
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
-        self._seconds = self._end = 0.0  # the attempt may take so long, and until then
+        self._seconds = self._end = 0.0  # how long the attempt may take; its deadline
 
     def exchange(self, request: Request, seconds: float) -> http.client.HTTPResponse:
-        """Send *request* and return the answer once its headers are there; its body is
-        left to `tidy`. Raises `_Failure`."""
+        """Send *request*, and return the answer once its headers are there; `tidy` reads
+        its body. Raises `_Failure`."""
         self._seconds, self._end, self._heard = seconds, _now() + seconds, False
         while True:
             reused = self._sock is not None
@@ -693,8 +697,8 @@ class _Connection:
                 self.close()
                 if _is_interrupt(error):
                     raise
-                # The server may close a kept connection just when we use it again. Once a
-                # byte of an answer has come, it has the request: do not send it again.
+                # The server may close a kept connection just when we use it again: open
+                # another one. Where a byte of an answer has come, it has the request.
                 if not reused or self._heard or not isinstance(error, OSError):
                     raise self.failure(error) from None
 
@@ -703,11 +707,11 @@ class _Connection:
         answer, self._response = self._response, None
         if answer is None:
             return
-        # Nothing waits for the body of a 204, but it may come.
-        odd = answer.status == 204 and (
+        # A 204 has no body. A server that announces one may still send it later.
+        body_is_left = answer.status == 204 and (
             answer.chunked or answer.getheader("Content-Length", "0") != "0")
         try:
-            if (answer.will_close or self._early is not None or odd
+            if (answer.will_close or self._early is not None or body_is_left
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
         except Exception as error:
@@ -718,13 +722,13 @@ class _Connection:
     def close(self) -> None:
         sock, answer = self._sock, self._response
         self._sock = self._response = None
-        if answer is not None:  # the garbage collector would close its parts in any order
+        if answer is not None:  # else the garbage collector closes its parts in any order
             answer.close()
         if sock is not None:
             sock.close()
 
     def shut(self) -> None:
-        """From another thread: end whatever the owner is waiting for, for good."""
+        """From another thread: end what the owner waits for, now and later."""
         self._shut, sock = True, self._sock
         if sock is None:
             return
@@ -736,8 +740,8 @@ class _Connection:
             pass
 
     def forget(self) -> None:
-        """In a forked child: close our copy of the descriptor, without a TLS shutdown: that
-        would end the parent's connection."""
+        """In a forked child: close our copy of the descriptor. A TLS shutdown would end
+        the connection of the parent."""
         sock, self._sock = self._sock, None
         try:
             os.close(sock.detach())
@@ -750,10 +754,10 @@ class _Connection:
             buffer[:len(part)] = part
             return len(part)
         if self._heard and _now() > self._end:
-            raise self._timeout()  # _wait does not see it where the server floods us
+            raise self._timeout()  # nobody calls _wait where the server floods us
         received: int = self._call(self._sock.recv_into, buffer)
         if not received and self._heard and self._response is None:
-            # http.client takes the end of all for the end of the head.
+            # http.client would take a closed connection for the end of the headers.
             raise http.client.IncompleteRead(b"")
         self._heard = self._heard or received > 0
         return received
@@ -761,8 +765,8 @@ class _Connection:
     # Waiting.
 
     def _wait(self, writing: bool) -> None:
-        """Wait until the socket can be read, or if *writing*, be written, or raise
-        `_Failure`. After the end it is looked at once more: the answer may be there."""
+        """Wait until the socket can be read, or if *writing*, be written. Raises `_Failure`
+        at the deadline, after one more look: the answer may be there."""
         longest = SLOW_SECONDS
         while True:
             began = _now()
@@ -783,9 +787,9 @@ class _Connection:
             if left <= 0:
                 raise self._timeout()
             self._on_wait()
-            longest = FROZEN_SECONDS
+            longest = FROZEN_SECONDS  # within a longer wait, a freeze would not show
 
-    def _timeout(self) -> _Failure:  # no OSError: `exchange` resends after one
+    def _timeout(self) -> _Failure:  # not an OSError: `exchange` would send again
         awaited = {"proxy": "answer from the proxy", "tls": "TLS handshake"}
         return _Failure("timeout", "no %s within %g s" % (
             awaited.get(self.stage, self.stage), self._seconds))
@@ -800,7 +804,7 @@ class _Connection:
             return None
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Make one call that reads, waiting as often as it asks for that."""
+        """Make one socket call that reads; wait as often as it would have to."""
         result = self._try(call, *args)
         while result is None:
             self._wait(writing=False)
@@ -830,9 +834,9 @@ class _Connection:
             self._call(lambda: self._sock.do_handshake() or True)
 
     def _connect(self, host: str, port: int) -> None:
-        """Connect to an address of *host*. All but the last are tried briefly, because one
-        may never answer. The next time, the one that was tried last comes first: it has
-        answered, or else another one is the last now, and has the time."""
+        """Connect to an address of *host*. Any may never answer, so each but the last gets
+        a short time. The next call begins with the address that this call tried last: it
+        has answered, or else another address comes last and gets the long time."""
         began = _now()
         addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
         self._end += _now() - began  # the look-up does not count
@@ -874,7 +878,7 @@ class _Connection:
         except OSError as error:
             if _is_interrupt(error):
                 raise
-            # The server may have answered, 413 for one, and hung up before it read it all.
+            # The server may have answered, with a 413 for one, and hung up before the end.
         self._response = answer = self._receive(request.method)
         self._used = (time.time(), _now())
         return answer
@@ -911,17 +915,17 @@ class _Connection:
         answer = http.client.HTTPResponse(stream, method=method)
         answer.begin()
         while answer.status < 200:  # http.client passes over 100, but not over 103
-            vars(answer)["headers"] = None
+            vars(answer)["headers"] = None  # or begin does nothing
             answer.begin()
         return answer
 
     def _check_kept(self) -> None:
-        """Raise an OSError where a kept connection cannot be used again. A NAT forgets
-        silently, and a thawed Lambda finds its connections closed."""
+        """Raise an OSError where a kept connection cannot be used again. A NAT forgets it
+        silently; a thawed Lambda finds it closed."""
         wall, mono = self._used
-        idle = max(time.time() - wall, _now() - mono)  # one may stand still in a freeze
-        # Bytes that nobody asked for would be taken for the next answer. recv does not
-        # return what TLS says for itself, such as session tickets.
+        idle = max(time.time() - wall, _now() - mono)  # in a freeze a clock may stand still
+        # The next answer would begin with bytes that nobody asked for. recv does not return
+        # what TLS sends for itself, such as session tickets.
         if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
             raise ConnectionError
 
@@ -929,7 +933,7 @@ class _Connection:
         """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
-        if isinstance(error, socket.timeout) and error.errno is None:  # not the system's
+        if isinstance(error, socket.timeout) and error.errno is None:  # settimeout's
             return self._timeout()
         kind, detail, retry = "response", type(error).__name__, True
         if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
@@ -949,14 +953,14 @@ def _is_transient(status: int) -> bool:
 
 
 def _retry_after(answer: http.client.HTTPResponse) -> float:
-    """Seconds that the server wants to be left alone for; 0 where it does not say."""
+    """The seconds that Retry-After asks for, as a number or a date; 0 where it does not."""
     text = answer.getheader("Retry-After", "")
     try:
         if text[:1].isdigit():  # "2.5"; "2, 3" from two headers
             seconds = max(float(part) for part in text.split(","))
             return math.ceil(min(seconds, MAX_RETRY_AFTER_SECONDS))
         # Not datetime: Windows refuses years it dislikes.
-        date: Any = email.utils.parsedate(text)  # which HTTP has in GMT
+        date: Any = email.utils.parsedate(text)  # in HTTP a date is GMT
         return min(max(0.0, calendar.timegm(date) - time.time()), MAX_RETRY_AFTER_SECONDS)
     except (TypeError, ValueError, IndexError, OverflowError):  # None, for no date
         return 0.0
@@ -971,8 +975,8 @@ _in_one_step = _sink.extend
 
 
 def _ticks(counter: count[int]) -> int:
-    """How often next() was called on *counter*. ``n += 1`` loses counts to threads and
-    signal handlers; next() does not. The repr shows a count without changing it."""
+    """How often next() was called on *counter*. ``n += 1`` loses counts where threads or
+    signal handlers count, too; next() does not. Only the repr shows the count."""
     return int(repr(counter)[6:-1])
 
 
@@ -985,16 +989,15 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _may_log() -> bool:
-    """False where this thread is inside a log call or a queue: a signal handler, a
-    finaliser or a log handler pushes there, and logging would wait for a lock of its own
-    thread for ever."""
+    """False where a signal handler, a finaliser or a log handler pushes within a call of
+    logging or queue: a log call would wait for ever for a lock of its own thread."""
     return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
         "logging", "queue") for frame in _frames())
 
 
 class _Notices:
-    """Log lines about what went wrong: one of a kind in `LOG_SECONDS`, with how often it
-    happened. None is written while *is_barred* returns True. Takes no lock."""
+    """Logs what goes wrong: of each kind one line in `LOG_SECONDS`, which says how often
+    it happened. Logs nothing while *is_barred* returns True. Takes no lock."""
 
     def __init__(self, is_barred: Callable[[], bool]) -> None:
         self._is_barred = is_barred
@@ -1008,11 +1011,11 @@ class _Notices:
         _in_one_step(islice(counts, number))
         last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
         logged = last[0]
-        # The time first: _may_log walks the whole stack.
+        # The time first: _may_log is slow, as it walks the whole stack.
         if _now() - logged[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
             total = _ticks(counts)
             last.append((_now(), total))
-            if last.popleft() is logged:  # of several threads, one pops what it has seen
+            if last.popleft() is logged:  # or another thread logs this line
                 self._warn("%s (%d)" % (text, total - logged[1]))
 
     def _warn(self, line: str) -> None:
@@ -1035,10 +1038,10 @@ class _Notices:
 # one pushes in a log handler, and holds the handler's lock; the other holds our lock, the
 # garbage collector runs a finaliser there, and the finaliser logs.
 #
-# Changes of more than one step are made under the sender's lock (@_locked). The lock is
-# reentrant: a signal handler or a finaliser of the thread that holds it may call anything
-# here. So each assignment under it leaves the state whole, and nothing under it waits,
-# uses a socket, logs, or calls anybody else's code.
+# A method that changes several things holds the sender's lock (@_locked). A signal handler
+# or a finaliser may interrupt it and call anything here: the lock is reentrant. So after
+# each assignment the state is whole. Under the lock nothing waits, uses a socket, logs, or
+# calls anybody else's code.
 #
 # Pushes are numbered from 0 in the order in which they are taken.
 #
@@ -1046,18 +1049,18 @@ class _Notices:
 #   -----------------  ---------------------------------------------  -------------------
 #   waiting            accepted, taken by nobody                      accept, take
 #   reserved           one entry for each pending dimension           accept, strike
-#   book               how many pushes were delivered and how many    take, strike
-#                      failed, and the batches that are taken
+#   book               (number of delivered pushes, number of failed  take, strike
+#                      pushes, the batches that are taken)
 #   batch.owner        the thread that works on it, or None           take, give_back
-#   attending          the workers that look at waiting before they   start, park, leave,
-#                      wait for anything                              work
-#   parked             a lock for each idle worker, which whoever     park
-#                      wakes it releases
+#   attending          the workers that will look at waiting before   start, park, leave,
+#                      they wait for anything                         delist
+#   parked             a lock for each idle worker: a release wakes   park
+#                      the worker
 #   workers            threads started and not ended                  start, enlist, delist
 #   windows            what flushes wait for                          watch, tell, untell
-#   untold             how many pushes there were up to the last      strike, tell, untell
-#                      lost one that no flush has told; 0: none
-#   not_before         until then the server wants quiet              keep_quiet
+#   untold             the number after the last lost push that no    strike, tell, untell
+#                      flush has told; 0: each is told
+#   not_before         no request starts before this time             keep_quiet
 #   closed             nothing more is accepted                       close, dismiss,
 #                                                                     disown, _at_exit
 #   swept              why nothing is sent any more, "closed" or      sweep, disown
@@ -1094,9 +1097,6 @@ _NO_MEMORY = (MemoryError, RecursionError, SystemError)  # CPython raises any of
 class _Batch:
     """Pushes that one thread sends together."""
 
-    __slots__ = ("first", "owner", "pushes", "parts", "tries", "detail", "ended",
-                 "results", "room")
-
     def __init__(self, first: int, owner: int) -> None:
         self.first = first  # the number of the first push
         self.owner: int | None = owner  # ident of the thread that works on it
@@ -1104,9 +1104,9 @@ class _Batch:
         self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
         self.detail: str | None = None  # of the last attempt that failed
-        self.ended: list[tuple[Iterable[int], _Outcome]] = []  # how its requests ended
+        self.ended: list[tuple[Iterable[int], _Outcome]] = []  # indices of pushes, outcome
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
-        self.room: Iterator[None] | None = None  # frees what is reserved for it, once
+        self.room: Iterator[None] | None = None  # see _Sender.room
 
     def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
@@ -1132,48 +1132,46 @@ class _Batch:
         return merged
 
 
-class _Window:
-    """The pushes that one flush waits for."""
-
-    __slots__ = ("end", "lost", "told", "wake")
-
-    def __init__(self) -> None:
-        self.end = 0  # the number of the first push after them
-        self.lost = False  # was one of them lost, or one before that no flush has told?
-        self.told = 0  # what untold was before this flush told it
-        self.wake = _taken_lock()
-
-
 def _taken_lock() -> Any:
-    """A lock for one wait: one thread acquires it, another wakes that thread by a release.
-    A new one each time, because gevent may patch threading between two waits."""
+    """A lock for one wait: one thread acquires it, and another wakes that thread by a
+    release. Each wait has a lock of its own: gevent may patch threading between two."""
     lock = threading.Lock()
     lock.acquire()
     return lock
 
 
+class _Window:
+    """The pushes that one flush waits for."""
+
+    def __init__(self) -> None:
+        self.end = 0  # the number of the first push after them
+        self.lost = False  # was one of them lost, or one before that no flush has told?
+        self.told = 0  # what untold was before this flush told it; untell restores it
+        self.wake = _taken_lock()
+
+
 def _size(pushes: Sequence[_Push]) -> int:
-    """How many dimensions *pushes* have: each holds a time, a user id, and pairs."""
+    """How many dimensions *pushes* have. A push is a time, a user id, and pairs."""
     return sum(map(len, pushes)) // 2 - len(pushes)
 
 
 def _locked(method: _Method) -> _Method:
     """Have *method* of a sender run under its lock."""
-    def locked(self: _Sender, *args: Any) -> Any:
-        return _under(self.lock, method, self, *args)
+    def locked(self: _Sender, *args: Any, **kwargs: Any) -> Any:
+        return _under(self.lock, partial(method, self, *args, **kwargs))
 
     return locked  # type: ignore[return-value]
 
 
 class _Sender:
-    """The pushes of one client in one process. Threads refer to this, not the client: a
-    client that nobody refers to goes, and its pushes are still sent."""
+    """The pushes of one client in one process. Threads refer to this, not to the client:
+    where the program drops its client, the pushes are still sent."""
 
     def __init__(self, config: _Config, process: _Process) -> None:
         self.config = config
         self.process = process
         self.pid = getpid()
-        self.max_pending: int = config.max_pending  # here to spare push a look-up
+        self.max_pending: int = config.max_pending  # saves a look-up in each push
         self.max_workers = config.max_workers
         self.lock: Any = threading.RLock()
         self.hiring: Any = threading.RLock()  # one start at a time; nobody waits for it
@@ -1186,8 +1184,8 @@ class _Sender:
         self.connections: set[_Connection] = set()  # of the threads that send
         self.windows: list[_Window] = []
         self.untold = 0
-        self.invalid, self.dropped = count(), count()  # pushes refused: see _ticks
-        self.first_tries, self.retries = count(), count()  # likewise, requests
+        self.invalid, self.dropped = count(), count()  # refused pushes: see _ticks
+        self.first_tries, self.retries = count(), count()  # requests
         self.not_before = 0.0
         self.random = random.Random()  # not the module's, which the program may seed
         self.notices = _Notices(self.is_barred)
@@ -1203,25 +1201,25 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
-        unused = size
+        accepted = False
         try:
             reserved.extend((None,) * size)
             if len(reserved) <= self.max_pending:  # else another thread took the room
                 self.waiting.append(push)
-                unused = 0
+                accepted = True
         finally:
-            # After an interrupt behind the append the push is accepted and has no room, so
-            # max_pending is exceeded once. Room without a push would be lost for ever.
-            if unused:
-                self.free(self.room(unused))
-        if unused:
+            # An interrupt right after the append frees the room of an accepted push, which
+            # exceeds max_pending once. Room without a push would be lost for ever.
+            if not accepted:
+                self.free(self.room(size))
+        if not accepted:
             return self.refuse(_FULL)
         try:
             if not self.attending:
-                self.call()
-        except _NO_MEMORY:  # it is accepted all the same
+                self.call_another()
+        except _NO_MEMORY:  # a later push, a flush or the exit sends this one
             pass
-        if self.swept:  # meanwhile: nobody may come any more to settle this push
+        if self.swept:  # meanwhile; perhaps before the append, and nobody settles the push
             try:
                 self.waiting.remove(push)
                 return self.refuse(_CLOSED)
@@ -1230,8 +1228,7 @@ class _Sender:
         return True
 
     def room(self, size: int) -> Iterator[None]:
-        """Return an iterator that frees the room of *size* dimensions when it is run; a
-        second run does nothing."""
+        """An iterator that frees room for *size* dimensions; a second run does nothing."""
         return starmap(self.reserved.popleft, repeat((), size))
 
     def free(self, room: Iterator[None]) -> None:
@@ -1245,7 +1242,7 @@ class _Sender:
         self.notices.add(kind, "push refused: " + (reason or kind))
         return False
 
-    def call(self) -> None:
+    def call_another(self) -> None:
         """Have another worker look at what is waiting: one that is parked, or a new one."""
         if self.parked:
             self.wake()
@@ -1253,22 +1250,20 @@ class _Sender:
             self.hire()
 
     def wake(self, everyone: bool = False) -> None:
-        """Wake the worker that parked last, or *everyone*. Only the worker takes its lock
-        out of parked: an interrupt between a removal here and the release would leave it
-        asleep."""
+        """Wake the worker that parked last, or *everyone*. The worker removes its lock: an
+        interrupt after a removal here, before the release, would leave it asleep."""
         for lock in self.parked[:] if everyone else self.parked[-1:]:
             try:
                 lock.release()
-            except RuntimeError:  # it was woken before
+            except RuntimeError:  # somebody else has released it
                 pass
 
     def hire(self) -> None:
-        """Start a worker if there may be one more. It waits only until Python has started
-        the thread, because push calls it. Where Python starts no thread, the pushes stay
-        for a later push, flush or exit."""
-        if self.hiring._is_owned():  # this is a signal handler or a finaliser in start
+        """Start a worker if there may be one more; wait only until Python has started it.
+        Where Python starts no thread, the pushes stay for a later push, flush or exit."""
+        if self.hiring._is_owned():  # a signal handler or a finaliser has interrupted start
             return
-        # Again, or nobody comes where the new worker called another during its start.
+        # Again: the worker may have left during its start, when it could hire nobody.
         while self.is_wanted() and _under(self.hiring, self.start, wait=False):
             pass
 
@@ -1287,7 +1282,7 @@ class _Sender:
             return False
         finally:
             if worker is not None:
-                self.delist(worker, True)
+                self.delist(worker, unless_begun=True)
 
     def has_work(self) -> bool:
         """Is there anything to send that no thread works on?"""
@@ -1296,7 +1291,7 @@ class _Sender:
 
     def is_wanted(self) -> bool:
         """Is there work, and no worker that attends? Where answers come at once, one worker
-        is faster than two, which would wait for each other to let go of Python's lock."""
+        is faster than two: two would wait for each other to let go of the GIL."""
         return not self.attending and self.has_work()
 
     # What the threads that send do: workers, and whoever flushes where there are none.
@@ -1309,21 +1304,20 @@ class _Sender:
                 self.serve(float("inf"), worker=True)
         finally:
             self.delist(thread)
-            self.wake(everyone=True)  # they may have left what is waiting to this one
+            self.wake(everyone=True)  # they relied on this worker while it attended
             self.process.last_end = _now()
             self.retire()
 
     @_locked
     def enlist(self, thread: threading.Thread) -> bool:
-        """List a worker that an interrupt of its start has left out. False: there are
-        enough without it."""
+        """List a worker, where delist took it off too early. False: there are enough."""
         if thread not in self.workers:
             self.workers.append(thread)
         return thread in self.workers[:self.max_workers]
 
     @_locked
     def delist(self, thread: threading.Thread, unless_begun: bool = False) -> None:
-        """Take a worker off the lists; enlist adds it again if it begins all the same."""
+        """Take a worker off the lists. If it still begins, enlist adds it again."""
         if thread in self.workers and not (unless_begun and thread.ident is not None):
             self.workers.remove(thread)
             self.attending.discard(thread)
@@ -1357,12 +1351,12 @@ class _Sender:
     def park(self, connection: _Connection) -> bool:
         """Wait until this worker has to attend. False: never again."""
         worker = threading.current_thread()
-        if len(self.attending) > (worker in self.attending) or not self.has_work():
+        if self.attending - {worker} or not self.has_work():
             self.attending.discard(worker)
             wake = _taken_lock()
             self.parked.append(wake)
             try:
-                # Looked at with the lock in parked, or a push before would wake nobody.
+                # Look again, with the lock in parked: a push just before woke nobody.
                 while not (self.is_wanted() or self.is_over()):
                     if not wake.acquire(timeout=IDLE_SECONDS):
                         connection.close()
@@ -1378,13 +1372,13 @@ class _Sender:
         """This thread may wait long: another goes on with what is waiting meanwhile."""
         self.attending.discard(threading.current_thread())
         if self.has_work():
-            self.call()
+            self.call_another()
 
     @_locked
     def take(self, me: int, sweeping: bool = False) -> _Batch | None:
-        """Make this thread the owner of a batch: of one that was given back, or else of
-        waiting pushes, as many as travel together. If *sweeping*, of one that has another
-        owner, or else of all that are waiting."""
+        """Return a batch that this thread owns now: one that was given back, or else a new
+        one of waiting pushes, as many as travel together. If *sweeping*: one of another
+        owner, or else a new one of all waiting pushes."""
         delivered, failed, batches = self.book
         if self.swept and not sweeping:
             return None
@@ -1399,7 +1393,7 @@ class _Sender:
             most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
         taken = sum(len(each.pushes) for each in batches)
         batch = _Batch(delivered + failed + taken, me)
-        # In the book before it is filled, in one step: an interrupt loses no push.
+        # The book has the batch before the batch has pushes: an interrupt loses none.
         self.book = delivered, failed, (*batches, batch)
         try:
             batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
@@ -1436,16 +1430,16 @@ class _Sender:
         taken away."""
         config = self.config
         build, payload, _ = part
-        # The outcome where flushes that were too short have used up all tries.
+        # It stays where flushes with too little time have used up all tries before.
         outcome: _Outcome = None, "timeout", batch.detail, batch.tries
         ready = 0.0
         while batch.tries < config.max_attempts:
-            connection.tidy()  # or the rest of an answer would be read as the next one
+            connection.tidy()  # or the next answer would begin with the rest of this one
             if not self.pause(batch, me, ready, until):
                 return None
             request = build(config, payload, _nonce(self.random))
             seconds = min(config.timeout, until - _now())
-            if seconds <= 0:  # building a large request took the rest
+            if seconds <= 0:  # the build of a large request took the rest
                 return None
             next(self.retries if batch.tries else self.first_tries)
             batch.tries += 1
@@ -1460,7 +1454,7 @@ class _Sender:
                 if not failure.retry:
                     break
                 if failure.wait:
-                    # All threads of this client obey; up to 10 % jitter spreads processes.
+                    # All threads of this client obey. The jitter spreads processes.
                     wait = min(failure.wait * self.random.uniform(1.0, 1.1),
                                MAX_RETRY_AFTER_SECONDS)
                     self.keep_quiet(_now() + wait)
@@ -1478,8 +1472,8 @@ class _Sender:
                 raise _Failure("proxy", "HTTP status 407 from the proxy", False, status)
             if _is_transient(status) or status == 413:
                 wait = _retry_after(answer)
-                # A balancer may have tied it to a server that is sick; after a 413 the
-                # server may never read the body, nor what follows.
+                # A balancer may have tied the connection to a sick server; after a 413 a
+                # server may read neither the body nor what follows.
                 connection.close()
         else:
             self.leave()
@@ -1503,12 +1497,12 @@ class _Sender:
         self.not_before = max(self.not_before, until)
 
     def pause(self, batch: _Batch, me: int, ready: float, until: float) -> bool:
-        """Sleep until the time *ready*, and as long as the server wants quiet. False: the
-        time *until* has come, or *batch* is not ours any more."""
+        """Sleep until both *ready* and not_before have come. False: *until* came earlier,
+        or *batch* is not ours any more."""
         while batch.owner == me and not self.swept:
             now = _now()
-            # A virtual machine that was moved may have a clock that was set back. A slice
-            # more, or what another thread asks for after our look at the clock is ignored.
+            # Longer than a server may ask for: the clock of a moved virtual machine was set
+            # back. SLICE_SECONDS more: another thread may have set not_before after `now`.
             quiet = self.not_before - now
             quiet = quiet if quiet < MAX_RETRY_AFTER_SECONDS + SLICE_SECONDS else 0.0
             if now >= until:
@@ -1521,8 +1515,8 @@ class _Sender:
         return False
 
     def settle(self, batch: _Batch, me: int) -> None:
-        """End every push of *batch*: on_result for each, then the counts. An interrupt
-        goes on to the caller when that is done."""
+        """End every push of *batch*: call on_result for each, then count. After an
+        interrupt, finish that first, then raise."""
         outcomes = batch.outcomes()
         fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
@@ -1545,8 +1539,8 @@ class _Sender:
     @_locked
     def claim(self, batch: _Batch, me: int, fresh: deque[tuple[_Push, _Outcome]],
               ) -> deque[tuple[_Push, _Outcome]] | None:
-        """Return what is left to report of *batch*; at first that is *fresh*. None: a close
-        has taken the batch away."""
+        """Return what is left to report of *batch*, at first *fresh*. None: a close has
+        taken the batch away."""
         if batch.owner != me:
             return None
         if batch.results is None:
@@ -1574,7 +1568,7 @@ class _Sender:
     @_locked
     def strike(self, batch: _Batch, lost: list[int]) -> None:
         """Count *batch*, take it out of the book, and wake the flushes. After an interrupt
-        before the one assignment to the book, all of it is done again."""
+        the next owner does each step again, unless the book has changed."""
         delivered, failed, batches = self.book
         if batch not in batches:  # a close has done it
             return
@@ -1593,7 +1587,7 @@ class _Sender:
     def is_settled(self, end: int) -> bool:
         """Are the first *end* pushes settled?"""
         delivered, failed, batches = self.book
-        if self.swept:  # a push that was counted may have left
+        if self.swept:  # accept may have taken back a push that *end* counts
             return not (batches or self.waiting)
         return all(batch.first >= end for batch in batches) and (
             delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
@@ -1601,20 +1595,20 @@ class _Sender:
     # What flush, close and exit do.
 
     def holds_lock(self) -> bool:
-        """Is this a signal handler or a finaliser that interrupted a locked method?
-        Every RLock has _is_owned, on gevent and PyPy, too: Conditions call it."""
+        """Has this signal handler or finaliser interrupted a locked method? Every RLock has
+        _is_owned, on gevent and PyPy, too: Conditions call it."""
         return bool(self.lock._is_owned())
 
     def is_inside(self) -> bool:
-        """Would this thread wait for itself? Then it is in on_result or transport, or in a
-        signal handler or a finaliser that interrupted a locked method, serve or settle."""
+        """Would this thread wait for itself? It would in on_result and transport, and where
+        a signal handler or a finaliser interrupts a locked method, serve or settle."""
         return self.holds_lock() or any(
             frame.f_code in _WORKING and frame.f_locals.get("self") is self
             for frame in _frames())
 
     def is_barred(self) -> bool:
-        """May nothing be logged now? At exit a thread that is gone may have locked stderr.
-        And a thread that waits for our lock may hold the lock of a log handler."""
+        """May this thread log nothing now? At exit a dead thread may have locked stderr.
+        While we hold a lock, a thread that waits for it may hold a log handler's lock."""
         return self.process.exiting or self.process.gate._is_owned() or any(
             sender.holds_lock() for sender in (self, *self.process.senders))
 
@@ -1622,9 +1616,10 @@ class _Sender:
         """Wait until what was accepted so far is settled; True if all was delivered."""
         if self.is_inside():
             return False
-        self.give_back(threading.get_ident())  # an interrupt may have left some behind
+        # An interrupt may have left behind batches of this thread, and part of a sweep.
+        self.give_back(threading.get_ident())
         if self.swept:
-            self.sweep(self.swept)  # likewise
+            self.sweep(self.swept)
         window = _Window()
         try:
             self.watch(window)
@@ -1656,42 +1651,42 @@ class _Sender:
         """Wait until every push of *window* is settled, or the time *until* has come."""
         patient = True
         while not self.is_settled(window.end):
-            if _now() >= until or self.pid != getpid():  # or forked, in a callback
+            if _now() >= until or self.pid != getpid():  # a callback has forked
                 break
             if self.is_wanted():
-                self.call()
-            # A worker that is being started gets one slice of time: what this thread
-            # sends may be cut off, and then the worker would send it again. One only:
-            # this may be a signal handler that interrupted the start.
+                self.call_another()
+            # A worker that is being started gets one slice of time. If this thread sent
+            # instead and ran out of time, the worker would send again. One slice only:
+            # this may be a signal handler that has interrupted the start.
             if not any(worker.ident for worker in list(self.workers)) and not (
                     patient and self.workers):
                 self.serve(until)
             left = max(0.0, until - _now())
             window.wake.acquire(timeout=min(left, SLICE_SECONDS))
-            # Windows ends a wait up to 15.6 ms early: what is left is no slice of its own.
+            # A shorter wait is the last one; Windows may end it 15.6 ms early.
             patient = patient and left < SLICE_SECONDS
         return self.is_settled(window.end)
 
     def sweep(self, error: str) -> None:
-        """Settle all that is left; *error* is why. From here on nothing is sent. An
-        interrupt goes on to the caller when that is done."""
+        """Settle all that is left; *error* is why. Nothing more is sent. After an
+        interrupt, finish that first, then raise."""
         me = threading.get_ident()
         try:
             self.swept = self.swept or error
-            batch = self.take(me, True)
+            batch = self.take(me, sweeping=True)
             while batch is not None:
                 if batch.results is None:
                     batch.give_up(self.swept)
                 self.settle(batch, me)
-                batch = self.take(me, True)
+                batch = self.take(me, sweeping=True)
         except BaseException:
             self.sweep(error)
             raise
 
     def stop(self, workers: list[threading.Thread], until: float) -> None:
-        """Wake the workers, end what they wait for, and join them until the time *until*:
-        a thread that wakes up while the interpreter is finalised could abort its host.
-        *workers* were listed before: one that has left the list may not have ended."""
+        """Wake the workers, end what they wait for, and join them until the time *until*: a
+        thread that wakes up while the interpreter is finalised could abort the host.
+        *workers*: the list of earlier; one that has left the list may not have ended."""
         self.wake(everyone=True)
         for connection in list(self.connections):
             connection.shut()
@@ -1716,8 +1711,8 @@ class _Sender:
                 self.retire()
 
     def dismiss(self) -> None:
-        """Accept nothing more; workers end when nothing is waiting. Takes no lock: a
-        finaliser calls it."""
+        """Accept nothing more, and let the workers end when they have sent what is waiting.
+        Takes no lock: a finaliser calls this."""
         self.closed = True
         self.wake(everyone=True)
         self.retire()
@@ -1729,7 +1724,7 @@ class _Sender:
 
     def counts(self) -> tuple[int, int, int]:
         """How many pushes were accepted, were delivered, have failed. Takes no lock: looks
-        again if a push moved meanwhile."""
+        again where a push has moved meanwhile."""
         while True:
             book = delivered, failed, batches = self.book
             taken = sum(len(batch.pushes) for batch in batches)
@@ -1738,8 +1733,8 @@ class _Sender:
                 return accepted, delivered, failed
 
     def disown(self) -> None:
-        """In a forked child: leave everything to the parent. A callback that forked returns
-        into methods of this sender, which find no lock taken and nothing to do."""
+        """In a forked child: leave everything to the parent. A callback may have forked:
+        it returns into methods of this sender, which must find no lock and no work."""
         self.closed, self.swept = True, "closed"
         self.lock, self.notices = threading.RLock(), _Notices(self.is_barred)
         for connection in list(self.connections):
@@ -1756,9 +1751,9 @@ class _Process:
     """What one process keeps for all its clients; a forked child makes its own."""
 
     def __init__(self) -> None:
-        self.senders: set[_Sender] = set()  # those that an exit has to look after
-        # A fork holds it, and so does every OpenSSL call that takes locks: a fork within
-        # the call would leave those taken in the child for ever. None of the calls waits.
+        self.senders: set[_Sender] = set()  # those that have work for an exit
+        # Held by a fork, and by each OpenSSL call that takes locks: a fork within the call
+        # would leave OpenSSL's locks taken in the child for ever. No such call waits.
         self.gate: Any = threading.RLock()
         self.exiting = False
         self.silent = False  # an interrupt has ended the exit: on_result is not called
@@ -1766,20 +1761,20 @@ class _Process:
         self.last_end = 0.0  # when the last worker ended
 
 
-# Keyed by pid; after a fork there are two entries for a moment. Kept by importlib.reload:
-# the exit handlers of both look here for what is pending.
+# By process id; after a fork there are two entries for a moment. importlib.reload must keep
+# them: the exit handlers of both modules look here for what is pending.
 _processes: dict[int, _Process] = globals().get("_processes", {})
 
 
 def _process() -> _Process:
-    """The state of this process. In a forked child, lets go of what is the parent's. It
-    compares process ids, because uWSGI forks without telling Python."""
+    """The state of this process. In a forked child, lets go of what is the parent's. Looks
+    at the process id: uWSGI forks without telling Python."""
     pid = getpid()
     process = _processes.get(pid)
     if process is None:
         process = _processes.setdefault(pid, _Process())
-        for other in list(_processes):
-            inherited = None if other == pid else _processes.pop(other, None)
+        for other in {*_processes} - {pid}:
+            inherited = _processes.pop(other, None)
             for sender in inherited.senders if inherited else ():
                 sender.disown()
     return process
@@ -1798,16 +1793,16 @@ def _watch_exit(process: _Process) -> None:
             util.Finalize(None, _at_exit, exitpriority=10)
 
         finalise(process)
-        # Again, for a client that the main module makes on import: before 3.13 a child of
-        # the forkserver clears its finalisers after that import.
+        # Again: before 3.13 a child of the forkserver clears its finalisers after it has
+        # imported the main module, which may have made a client.
         util.register_after_fork(process, finalise)
 
 
 def _before_fork() -> None:
     process = _process()
     process.gate.acquire(timeout=FORK_SECONDS)
-    # A thread that has used OpenSSL takes OpenSSL's locks once more after Python is done
-    # with it. A fork at that moment would leave them taken in the child for ever.
+    # A thread that has used OpenSSL takes OpenSSL's locks once more after its last line of
+    # Python. A fork at that moment would leave them taken in the child for ever.
     time.sleep(min(max(0.0, process.last_end + END_SECONDS - _now()), END_SECONDS))
 
 
@@ -1819,8 +1814,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _at_exit() -> None:
-    """Send what is pending within the longest exit_timeout, which starts now for all
-    clients; settle the rest as "exit". Starts no thread, which 3.12 forbids."""
+    """Send what is pending; every client's exit_timeout starts now. Settle the rest as
+    "exit". Starts no thread: Python 3.12 forbids that."""
     process = _process()
     process.exiting = True
     began = _now()
@@ -2143,13 +2138,13 @@ class Client:
         except Exception:  # half constructed; or so late at exit that no name is left
             pass
 
-    def _sender(self) -> _Sender:  # inlined in push
+    def _sender(self) -> _Sender:  # push has its own copy, to save a call
         sender = self._current
         return sender if sender.pid == getpid() else self._renew()
 
     def _renew(self) -> _Sender:
-        """Make the sender of this process. In a forked child it starts empty: the parent
-        sends what is pending."""
+        """Make the sender of this process. In a forked child the sender is empty: the
+        parent sends what is pending."""
         process = _process()
         _watch_exit(process)
         sender = self._senders.setdefault(getpid(), _Sender(self._config, process))
@@ -2163,8 +2158,8 @@ class Client:
 
 
 def _parsed(text: Any) -> Any:
-    """JSON text as an object; None where it is not JSON. Not an error, which would hold the
-    text, and with it the key."""
+    """JSON text as an object; None where it is not JSON: an error would hold the text, and
+    with it the SDK key."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -2201,7 +2196,7 @@ def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
     query = _query(
         ("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
         ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
-        *((*_SN, ("s", "prod")) if fme else _SDK))
+        *((*_FME_SDK, ("s", "prod")) if fme else _FULLSTACK_SDK))
     return Request("GET", "%s%s/server-side/%s?%s" % (
         endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query),
         {**_HEADERS}, None)
@@ -2224,7 +2219,7 @@ def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[
         why = str(connection.failure(error))
     finally:
         connection.close()
-    if why:  # not raised above: the error would keep the answer
+    if why:  # raised here, or the error would hold the answer
         raise ConnectionError("VWO's settings: " + why)
     settings = _parsed(body)
     if not _is_mapping(settings):
@@ -2251,7 +2246,7 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
 
 # -- Input files: rows of CSV and of JSON Lines ------------------------------------------
 #
-# Iterating gives rows as they were read; *parse* makes the arguments of a push of a row;
+# A loop gets the rows as they were read; *parse* returns (user id, dimensions) of a row;
 # *write* adds a row to the rejects, with the reason in one more column or member.
 
 _ERROR = "vwo_push_error"  # the column or member with the reason
@@ -2290,12 +2285,12 @@ class _CsvRows:
         self._writer: Any = None  # of the rejects
         self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
         header = next(iter(self), [""])
-        self._extra = header[-1:].count(_ERROR)  # 1 in a file of rejects, else 0
+        self._extra = header[-1:].count(_ERROR)  # in rejects 1: __iter__ cuts the reason
         self._header = header[:len(header) - self._extra]
         if columns is not None:
             header = [name.strip() for name in columns.split(",")]
         self._names = [name for name in header if name not in ("user_id", _ERROR)]
-        self._long = {"key", "value"} <= {*self._names}
+        self._long = {"key", "value"} <= {*self._names}  # user_id,key,value
         self.member = "key" if self._long else "column"
         for name in ["user_id", *(self._names or [""])]:
             if (not name or self._header.count(name) != 1
@@ -2324,8 +2319,8 @@ class _CsvRows:
 
     def write(self, file: IO[str], cells: list[str], why: str) -> None:
         if self._writer is None:
-            self._writer = self._csv.writer(file)  # not "\n": then it would not quote a \r
-            if not (file.seekable() and file.tell()):  # else an earlier run wrote it
+            self._writer = self._csv.writer(file)  # lines end in \r\n, or \r is not quoted
+            if not (file.seekable() and file.tell()):  # else the file has its header
                 self._writer.writerow(self._header + [_ERROR])
         self._writer.writerow(cells + [why])
 
@@ -2362,7 +2357,7 @@ def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
         return _CsvRows(chain([first], lines), columns)
     if first and columns is not None:
         raise _Stop("not CSV; --columns is for CSV")
-    return _JsonRows(chain([first], lines))  # an empty file, too: it may be a run's rejects
+    return _JsonRows(chain([first], lines))  # or an empty file, as rejects may be
 
 
 # -- Command line ------------------------------------------------------------------------
@@ -2402,7 +2397,7 @@ through any more, 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 def _cut_off(stream: Any) -> None:
-    """Point *stream* to nothing: a read finds its end, and what is written vanishes."""
+    """Have *stream* read and write os.devnull: reads find the end, writes vanish."""
     with open(os.devnull, "r+b", 0) as nothing:
         os.dup2(nothing.fileno(), stream.fileno())
 
@@ -2453,8 +2448,8 @@ def _parse(argv: Sequence[str] | None) -> Any:
 
 
 def _client(args: Any, **more: Any) -> Client:
-    """A client with the options that were given; the settings file fills the rest, or
-    else the environment."""
+    """A client. Its options are those on the command line; the others come from the
+    settings file where there is one, or else from the environment."""
     settings: Any = {"accountId": args.account_id or os.environ.get("VWO_ACCOUNT_ID"),
                      "sdkKey": args.sdk_key or os.environ.get("VWO_SDK_KEY")}
     if args.settings is not None:
@@ -2464,8 +2459,8 @@ def _client(args: Any, **more: Any) -> Client:
         raise _Stop("no credentials: set VWO_ACCOUNT_ID and VWO_SDK_KEY")
     more.update({name: vars(args)[name] for name in _CLIENT_OPTIONS
                  if vars(args)[name] is not None})
-    if args.dry_run:  # masked from the start, so that it cannot be printed
-        more.update(sdk_key="X" * 32, transport=int)  # which nobody calls
+    if args.dry_run:  # without the key, nothing can print it; nobody calls the transport
+        more.update(sdk_key="X" * 32, transport=int)
     return Client.from_settings(settings, **more)
 
 
@@ -2498,7 +2493,7 @@ class _Backfill:
         self._results: deque[PushResult] = deque()  # not yet counted
         self._pending: deque[tuple[int, Any]] = deque()  # (number, row), no result yet
         self._read = self._delivered = self._rejected = 0
-        self._keeps = args.rejects is not None  # are all rejects in a file?
+        self._has_rejects = args.rejects is not None  # are all rejects in a file?
         self._shows_progress = not (args.quiet or args.dry_run) and (
             sys.stderr is not None and sys.stderr.isatty())
         # kind -> [how many rejects, number of the first, why]
@@ -2509,10 +2504,10 @@ class _Backfill:
         self._last_status: tuple[int | None, int] = (None, 0)
 
     def on_signal(self, number: int, _: object) -> None:
-        """End the run. It raises nothing, or the rows would not add up."""
+        """End the run. Raises nothing: the rows would not add up."""
         seconds = 0.0 if self._status > 128 else SETTLE_SECONDS  # a second signal: no wait
         self._cut_short("interrupted", 128 + number, seconds)
-        _cut_off(self._source)  # a read that waits for input is tried again, and ends
+        _cut_off(self._source)  # Python repeats a read that waits: it finds the end
 
     def _cut_short(self, why: str, status: int, seconds: float = SETTLE_SECONDS) -> None:
         """Read no further, and wait at most *seconds* for what is in flight."""
@@ -2526,8 +2521,8 @@ class _Backfill:
             if self._cause:  # a signal has cut the header off
                 return self._summary()
             raise _Stop("%s: %s" % (self._name, stop)) from None
-        # One worker keeps the rows in order. Not the client's max_pending: it frees room
-        # after a result, and would refuse rows. Rejects are emptied once options are valid.
+        # One worker keeps the rows in order. _wait bounds what is pending; max_pending
+        # would refuse rows. The client comes first: bad options must not empty the rejects.
         with _client(self._args, max_workers=1, max_pending=sys.maxsize,
                      on_result=self._results.append) as self._client, \
                 self._open_rejects() as self._rejects:
@@ -2585,20 +2580,20 @@ class _Backfill:
             self._rows.write(self._rejects, row, why)
         except OSError as error:
             _cut_off(self._rejects)  # or closing it fails, too
-            self._keeps = False
+            self._has_rejects = False
             self._cut_short("the rejects cannot be written: %s" % error.strerror, 1)
 
     def _wait(self, most: int) -> None:
         """Wait until at most *most* rows have no result, or the time is over."""
         while len(self._pending) > most and _now() < self._until:
-            # Not long, or a signal is seen late. Where no thread could be started, this one
-            # sends, and less time would cut off the answers of a slow server.
+            # Not longer, or a signal is seen late. Where no thread starts, this one sends,
+            # and less than 10 s would cut off the answers of a slow server.
             self._client.flush(0.1 if threading.active_count() > 1 else 10.0)
             self._look()
 
     def _look(self) -> None:
         """Count the results, show the progress, and end the run if nothing gets through."""
-        # Stats first: then at most the last of its requests has no result yet.
+        # Stats first: then at most the last of their requests has no result yet.
         self._looked, stats = _now(), self._client.stats()
         while self._results:
             self._record(self._results.popleft(), stats["requests"])
@@ -2644,7 +2639,7 @@ class _Backfill:
                 number, first, self._name, why))
         if self._cause:
             done = [max(self._read, self._skip)]
-            if not self._keeps:  # the first row that is lost is read again
+            if not self._has_rejects:  # resume with the first row that is in no file
                 done += [first - 1 for _, first, _ in self._reasons.values()]
             _complain("%s; resume with --skip %d" % (self._cause, min(done)))
         if not self._args.dry_run:
@@ -2654,7 +2649,7 @@ class _Backfill:
 
 def _push_many(args: Any) -> int:
     import contextlib
-    import logging  # or the client would say on stderr what is said here
+    import logging  # else the client says on stderr what _summary says
     import signal
     logging.getLogger("vwo_push").addHandler(logging.NullHandler())
     piped = args.source == "-"
@@ -2671,7 +2666,7 @@ def _push_many(args: Any) -> int:
         return backfill.run()
 
 
-_STEPS = {  # of --check, and what to do where it ends
+_STEPS = {  # of --check, and the advice where a step fails
     "proxy": "mend HTTPS_PROXY, as http://user:password@host:port, or set NO_PROXY",
     "name": "try nslookup; where only a proxy leads out, set HTTPS_PROXY",
     "connection": "open the firewall, or set HTTPS_PROXY",
@@ -2681,7 +2676,7 @@ _STEPS = {  # of --check, and what to do where it ends
 
 
 def _check(args: Any) -> int:
-    """Fetch the settings; say which steps succeed, and which options they ask for."""
+    """Fetch the settings; say which steps succeed and what options the settings ask for."""
     config = _client(args)._config  # pyright: ignore[reportPrivateUsage]
     endpoint, account, key = config.endpoint, config.account_id, config.sdk_key
     _say("%s, account %s, SDK key %s" % (endpoint.origin, account, "X" * len(key)))
