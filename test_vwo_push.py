@@ -1904,24 +1904,23 @@ class ThreadsTest(Life):
             until(lambda: len(workers()) == 2)
         gate.set()
 
-    def test_one_worker_goes_on_alone_as_long_as_answers_come_at_once(self):
-        self.put("SLOW_SECONDS", 9e9)
-        stub = self.stub()
-        client = self.client(stub, max_batch=1)
-        push(client)
-        self.assertTrue(client.flush(TIMEOUT))
-        until(lambda: waits_in(*workers(), "park"))
-        stub.take()
-        stub.gate.clear()
-        push(client, "a")
-        stub.take()
-        push(client, *"bcdef")
-        self.assertEqual(len(workers()), 1)
-        stub.gate.set()
-        self.assertTrue(client.flush(TIMEOUT))
-        self.assertEqual(len(workers()), 1)
+    def test_where_the_second_worker_cannot_be_started_the_first_one_sends(self):
+        self.put("IDLE_SECONDS", 9e5)
+        (client, gate), real = self.held(), threading.Thread.start
+        def start(thread):
+            if gate.entered.is_set():
+                gate.set()
+                until(lambda: waits_in(*workers(), "park"))  # it relies on the second
+                raise RuntimeError
+            real(thread)
+        with mock.patch.object(threading.Thread, "start", start):
+            push(client, "a")
+            self.assertTrue(gate.entered.wait(TIMEOUT))
+            push(client, "b")
+        until(lambda: client.stats()["delivered"] == 2)
 
-    def test_a_worker_that_ends_wakes_the_others_which_end_too(self):
+    def test_one_worker_goes_on_alone_as_long_as_answers_come_at_once(self):
+        """The other one stays parked, and ends when nothing is left."""
         self.put("IDLE_SECONDS", 9e5)
         stub = self.stub(shut=True)
         client = vwo_push.Client(ACCOUNT, KEY, base_url=stub.url, max_batch=1)
@@ -1929,16 +1928,16 @@ class ThreadsTest(Life):
         until(lambda: len(workers()) == 2)
         stub.gate.set()
         self.assertTrue(client.flush(TIMEOUT))
+        until(lambda: all(waits_in(worker, "park") for worker in workers()))
         self.put("SLOW_SECONDS", 9e9)
-        stub.take_all()
         stub.gate.clear()
         push(client, "c")
-        stub.take()
-        push(client, "d")  # is left to the worker that waits; the other one stays parked
+        port = [stub.take().port for _ in "abc"][-1]
+        push(client, *"def")
         del client
         gc.collect()
         stub.gate.set()
-        stub.take()
+        self.assertEqual([stub.take().port for _ in "def"], [port] * 3)
         until(gone)
 
     @cases((1, True), (7, True), (1, False))
@@ -3446,10 +3445,13 @@ class DeadlineTest(EdgeCase):
                 ("dripping 1xx", after_request(Peer.drip, early, 0.001)),
                 ("flood of 103", after_request(Peer.flood, early)),
                 ("flood of 100", after_request(Peer.flood, early.replace(b"3", b"0"))),
+                ("flood before the body is read", lambda peer: peer.flood(early)),
                 ("header", answering(ok + b"A: ", then=lambda peer: peer.drip(b"a"))),
                 ("headers", answering(ok, then=lambda peer: peer.drip(b"A: b\r\n")))):
-            client, results = self.reporting(self.raw(script), timeout=0.1, max_attempts=1)
-            client.push("plan", "premium", "u-42")
+            client, results = self.reporting(
+                self.raw(script), timeout=0.1, max_attempts=1, max_batch=5000)
+            client.push({"k%d" % number: EMOJI * 255 for number in range(
+                2_700 if "body" in name else 1)}, "u-42")
             running.append((name, client, results))
         for name, client, results in running:
             with self.subTest(name):

@@ -909,6 +909,8 @@ class _Connection:
                 # A 100 or 103 is no answer yet: the first digit of the last status tells.
                 if not more or early.rpartition(b"HTTP/1.")[2][2:3] not in (b"", b"1"):
                     return
+                if _now() > self._end:  # _wait does not see it where 103s come without end
+                    raise self._timeout()
 
     def _receive(self, method: str) -> http.client.HTTPResponse:
         stream: Any = _Stream(self)
@@ -1283,6 +1285,7 @@ class _Sender:
         finally:
             if worker is not None:
                 self.delist(worker, unless_begun=True)
+                self.wake()  # another may have parked, because this one was to attend
 
     def has_work(self) -> bool:
         """Is there anything to send that no thread works on?"""
