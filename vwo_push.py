@@ -784,7 +784,7 @@ class _Connection:
                 self._end += overslept
             if ready:
                 return
-            if left <= 0:
+            if left <= 0 or self._shut:  # eventlet does not wake a shut socket
                 raise self._timeout()
             self._on_wait()
             longest = FROZEN_SECONDS  # within a longer wait, a freeze would not show
