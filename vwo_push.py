@@ -1285,7 +1285,6 @@ class _Sender:
         finally:
             if worker is not None:
                 self.delist(worker, unless_begun=True)
-                self.wake()  # another may have parked, because this one was to attend
 
     def has_work(self) -> bool:
         """Is there anything to send that no thread works on?"""
@@ -1307,7 +1306,6 @@ class _Sender:
                 self.serve(float("inf"), worker=True)
         finally:
             self.delist(thread)
-            self.wake(everyone=True)  # they relied on this worker while it attended
             self.process.last_end = _now()
             self.retire()
 
@@ -1324,6 +1322,7 @@ class _Sender:
         if thread in self.workers and not (unless_begun and thread.ident is not None):
             self.workers.remove(thread)
             self.attending.discard(thread)
+            self.wake(everyone=True)  # they relied on this worker while it attended
 
     @_locked
     def give_back(self, me: int) -> None:
@@ -1526,9 +1525,9 @@ class _Sender:
         results = self.claim(batch, me, fresh)
         if results is None:
             return
-        if results or lost:
-            self.leave()  # callbacks and log handlers may be slow
         try:
+            if results or lost:
+                self.leave()  # callbacks and log handlers may be slow
             if lost and results is fresh:  # once, and before a flush can return
                 _, error, detail, _ = outcomes[lost[0]]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
