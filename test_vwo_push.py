@@ -1812,6 +1812,19 @@ class BoundTest(Life):
         self.assertTrue(client.flush(TIMEOUT))
         self.assertTrue(client.push(dimensions, "u"))
 
+    def test_room_is_not_free_before_a_push_is_settled(self):
+        with self.refusing():
+            for number in self.rounds(50):
+                most, client = [0], self.client(transport=ok, max_pending=1)
+                trace, left = at_line(number, lambda: (
+                    push(client), most.append(client.stats()["pending"])))
+                push(client)
+                sys.settrace(trace)
+                client.flush(TIMEOUT)
+                sys.settrace(None)
+                self.more = left[0] <= 0
+                self.assertLessEqual(max(most), 1, number)
+
     def test_a_flood_of_refused_pushes_costs_two_log_lines_and_no_memory(self):
         client, gate = self.held(max_pending=10)
         push(client, *"abcdefghij")
@@ -2318,6 +2331,18 @@ class InterruptsTest(Life):
             until(lambda: len(workers()) == 1)  # that of the client before may still end
             gate.set()
             self.assertTrue(client.close(TIMEOUT), moment)
+
+    def test_no_room_is_lost_where_a_push_is_interrupted_that_another_one_outran(self):
+        with self.refusing():
+            for line, moment in itertools.product(range(1, 45), range(1, 25)):
+                client = self.client(transport=ok, max_pending=1)
+                trace, _ = at_line(line, lambda: push(client))
+                sys.settrace(trace)
+                self.interrupted(moment, lambda: push(client))
+                sys.settrace(None)
+                client.flush(TIMEOUT)
+                self.assertEqual(push(client), [True], (line, moment))
+                client.flush(TIMEOUT)
 
     def test_exceptions_of_signal_handlers_leave_on_result_and_transport(self):
         """On the main thread; ordinary ones of the callback itself do not."""

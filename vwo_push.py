@@ -1108,7 +1108,6 @@ class _Batch:
         self.detail: str | None = None  # of the last attempt that failed
         self.ended: list[tuple[Iterable[int], _Outcome]] = []  # indices of pushes, outcome
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
-        self.room: Iterator[None] | None = None  # see _Sender.room
 
     def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
@@ -1203,17 +1202,22 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
-        accepted = False
+        accepted, room = False, None
         try:
-            reserved.extend((None,) * size)
-            if len(reserved) <= self.max_pending:  # else another thread took the room
-                self.waiting.append(push)
-                accepted = True
-        finally:
-            # An interrupt right after the append frees the room of an accepted push, which
-            # exceeds max_pending once. Room without a push would be lost for ever.
+            try:
+                reserved.extend((None,) * size)
+                if len(reserved) <= self.max_pending:  # else another thread took the room
+                    self.waiting.append(push)
+                    accepted = True
+            finally:
+                # An interrupt right after the append frees the room of an accepted push,
+                # which exceeds max_pending once. Room without a push would be lost for ever.
+                if not accepted:
+                    room = self.room(size)
+                    self.free(room)
+        finally:  # again: an interrupt may have come before the first one freed it
             if not accepted:
-                self.free(self.room(size))
+                self.free(room or self.room(size))
         if not accepted:
             return self.refuse(_FULL)
         try:
@@ -1578,10 +1582,11 @@ class _Sender:
             self.untold = max(self.untold, batch.first + lost[-1] + 1)
             for window in self.windows:
                 window.lost |= batch.first + lost[0] < window.end
-        batch.room = batch.room or self.room(_size(batch.pushes))
-        self.free(batch.room)
-        self.book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
-                     tuple(each for each in batches if each is not batch))
+        book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
+                tuple(each for each in batches if each is not batch))
+        # In one step: an interrupt between the two would lose the room for ever.
+        self.free(chain(starmap(setattr, [(self, "book", book)]),
+                        self.room(_size(batch.pushes))))
         for window in self.windows:
             if window.wake.locked() and self.is_settled(window.end):
                 window.wake.release()
