@@ -1059,9 +1059,10 @@ class _Notices:
 #   parked             a lock for each idle worker: a release wakes   park
 #                      the worker
 #   workers            threads started and not ended                  start, enlist, delist
-#   windows            what flushes wait for                          watch, tell, untell
-#   untold             the number after the last lost push that no    strike, tell, untell
-#                      flush has told; 0: each is told
+#   flushes            for each flush that waits: a lock, whose       flush
+#                      release wakes it, and the number of the first
+#                      push that it does not wait for
+#   told               how many failed pushes the flushes have told   flush
 #   not_before         no request starts before this time             keep_quiet
 #   closed             nothing more is accepted                       close, dismiss,
 #                                                                     disown, _at_exit
@@ -1141,14 +1142,11 @@ def _taken_lock() -> Any:
     return lock
 
 
-class _Window:
-    """The pushes that one flush waits for."""
-
-    def __init__(self) -> None:
-        self.end = 0  # the number of the first push after them
-        self.lost = False  # was one of them lost, or one before that no flush has told?
-        self.told = 0  # what untold was before this flush told it; untell restores it
-        self.wake = _taken_lock()
+def _release(lock: Any) -> None:
+    try:
+        lock.release()
+    except RuntimeError:  # somebody else has released it
+        pass
 
 
 def _size(pushes: Sequence[_Push]) -> int:
@@ -1183,8 +1181,8 @@ class _Sender:
         self.parked: list[Any] = []
         self.workers: list[threading.Thread] = []
         self.connections: set[_Connection] = set()  # of the threads that send
-        self.windows: list[_Window] = []
-        self.untold = 0
+        self.flushes: dict[Any, int] = {}
+        self.told = 0
         self.invalid, self.dropped = count(), count()  # refused pushes: see _ticks
         self.first_tries, self.retries = count(), count()  # requests
         self.not_before = 0.0
@@ -1210,8 +1208,8 @@ class _Sender:
                     self.waiting.append(push)
                     accepted = True
             finally:
-                # An interrupt right after the append frees the room of an accepted push,
-                # which exceeds max_pending once. Room without a push would be lost for ever.
+                # An interrupt right after the append frees the room of an accepted push:
+                # it exceeds max_pending once. Room without a push would be lost for ever.
                 if not accepted:
                     room = self.room(size)
                     self.free(room)
@@ -1259,10 +1257,7 @@ class _Sender:
         """Wake the worker that parked last, or *everyone*. The worker removes its lock: an
         interrupt after a removal here, before the release, would leave it asleep."""
         for lock in self.parked[:] if everyone else self.parked[-1:]:
-            try:
-                lock.release()
-            except RuntimeError:  # somebody else has released it
-                pass
+            _release(lock)
 
     def hire(self) -> None:
         """Start a worker if there may be one more; wait only until Python has started it.
@@ -1525,7 +1520,7 @@ class _Sender:
         interrupt, finish that first, then raise."""
         outcomes = batch.outcomes()
         fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
-        lost = [index for index, outcome in enumerate(outcomes) if outcome[1]]
+        lost = [outcome for outcome in outcomes if outcome[1]]
         results = self.claim(batch, me, fresh)
         if results is None:
             return
@@ -1533,14 +1528,14 @@ class _Sender:
             if results or lost:
                 self.leave()  # callbacks and log handlers may be slow
             if lost and results is fresh:  # once, and before a flush can return
-                _, error, detail, _ = outcomes[lost[0]]
+                _, error, detail, _ = lost[0]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
                 self.notices.add(line, line, len(lost))
             self.report(results)
         except BaseException:
             self.settle(batch, me)  # goes on with what is left in batch.results
             raise
-        self.strike(batch, lost)
+        self.strike(batch, len(lost))
 
     @_locked
     def claim(self, batch: _Batch, me: int, fresh: deque[tuple[_Push, _Outcome]],
@@ -1572,24 +1567,19 @@ class _Sender:
                 self.notices.add(text, text)
 
     @_locked
-    def strike(self, batch: _Batch, lost: list[int]) -> None:
-        """Count *batch*, take it out of the book, and wake the flushes. After an interrupt
-        the next owner does each step again, unless the book has changed."""
+    def strike(self, batch: _Batch, lost: int) -> None:
+        """Count *batch*, take it out of the book, and wake the flushes."""
         delivered, failed, batches = self.book
         if batch not in batches:  # a close has done it
             return
-        if lost:
-            self.untold = max(self.untold, batch.first + lost[-1] + 1)
-            for window in self.windows:
-                window.lost |= batch.first + lost[0] < window.end
-        book = (delivered + len(batch.pushes) - len(lost), failed + len(lost),
+        book = (delivered + len(batch.pushes) - lost, failed + lost,
                 tuple(each for each in batches if each is not batch))
         # In one step: an interrupt between the two would lose the room for ever.
         self.free(chain(starmap(setattr, [(self, "book", book)]),
                         self.room(_size(batch.pushes))))
-        for window in self.windows:
-            if window.wake.locked() and self.is_settled(window.end):
-                window.wake.release()
+        for wake, end in list(self.flushes.items()):
+            if self.is_settled(end):
+                _release(wake)
 
     def is_settled(self, end: int) -> bool:
         """Are the first *end* pushes settled?"""
@@ -1627,37 +1617,22 @@ class _Sender:
         self.give_back(threading.get_ident())
         if self.swept:
             self.sweep(self.swept)
-        window = _Window()
+        told, wake, end = self.told, _taken_lock(), self.counts()[0]
         try:
-            self.watch(window)
-            settled = self.wait_for(window, until)
-            self.tell(window)
+            self.flushes[wake] = end
+            settled = self.wait_for(wake, end, until)
+            del self.flushes[wake]
+            self.told = failed = self.book[1]
         except BaseException:  # the caller is told nothing
-            self.untell(window)
+            self.flushes.pop(wake, None)
+            self.told = min(self.told, told)
             raise
-        return settled and not window.lost
+        return settled and failed == told
 
-    @_locked
-    def watch(self, window: _Window) -> None:
-        window.end, window.lost = self.counts()[0], self.untold > 0
-        self.windows.append(window)
-
-    @_locked
-    def tell(self, window: _Window) -> None:
-        self.windows.remove(window)
-        if window.lost and self.untold <= window.end:
-            window.told, self.untold = self.untold, 0
-
-    @_locked
-    def untell(self, window: _Window) -> None:
-        self.untold = max(self.untold, window.told)
-        if window in self.windows:
-            self.windows.remove(window)
-
-    def wait_for(self, window: _Window, until: float) -> bool:
-        """Wait until every push of *window* is settled, or the time *until* has come."""
+    def wait_for(self, wake: Any, end: int, until: float) -> bool:
+        """Wait until the first *end* pushes are settled, or the time *until* has come."""
         patient = True
-        while not self.is_settled(window.end):
+        while not self.is_settled(end):
             if _now() >= until or self.pid != getpid():  # a callback has forked
                 break
             if self.is_wanted():
@@ -1669,10 +1644,10 @@ class _Sender:
                     patient and self.workers):
                 self.serve(until)
             left = max(0.0, until - _now())
-            window.wake.acquire(timeout=min(left, SLICE_SECONDS))
+            wake.acquire(timeout=min(left, SLICE_SECONDS))
             # A shorter wait is the last one; Windows may end it 15.6 ms early.
             patient = patient and left < SLICE_SECONDS
-        return self.is_settled(window.end)
+        return self.is_settled(end)
 
     def sweep(self, error: str) -> None:
         """Settle all that is left; *error* is why. Nothing more is sent. After an
@@ -1814,10 +1789,7 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    try:
-        _process().gate.release()
-    except RuntimeError:  # _before_fork did not get it in time
-        pass
+    _release(_process().gate)  # where _before_fork has got it in time
 
 
 def _at_exit() -> None:
