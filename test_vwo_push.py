@@ -4062,11 +4062,9 @@ class ClockTest(EdgeCase):
         outcome, _ = self.outcome(self.raw(answering(OK, then=done)), max_attempts=1)
         self.assertEqual(outcome, (True, 200, None, 1))
 
-    def test_no_quiet_is_longer_because_a_clock_was_frozen_or_set_back(self):
+    def test_no_quiet_is_longer_because_a_clock_was_frozen(self):
         self.put("MAX_RETRY_AFTER_SECONDS", 0.1)
-        real = vwo_push._now
-        for clock in (self.frozen(0.0), self.frozen(1.7e9),
-                      mock.patch.object(vwo_push, "_now", lambda: real() + 1000)):
+        for clock in self.frozen(0.0), self.frozen(1.7e9):
             ask = answer(429, more=b"Retry-After: 9\r\n")
             client = self.client(self.raw(answering(ask), always(OK)), max_attempts=1)
             with clock:

@@ -1502,13 +1502,9 @@ class _Sender:
         or *batch* is not ours any more."""
         while batch.owner == me and not self.swept:
             now = _now()
-            # Longer than a server may ask for: the clock of a moved virtual machine was set
-            # back. SLICE_SECONDS more: another thread may have set not_before after `now`.
-            quiet = self.not_before - now
-            quiet = quiet if quiet < MAX_RETRY_AFTER_SECONDS + SLICE_SECONDS else 0.0
             if now >= until:
                 return False
-            left = min(max(ready - now, quiet), until - now)
+            left = min(max(ready, self.not_before), until) - now
             if left <= 0:
                 return True
             self.leave()
