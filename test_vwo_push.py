@@ -2251,7 +2251,7 @@ class InterruptsTest(Life):
         them, and the results. *alone*: it has no worker."""
         gate = Gate()
         client, results = self.reporting(
-            transport=(lambda *_: status) if alone else gate, max_workers=1, max_batch=1)
+            transport=(lambda *_: status) if alone else gate, max_workers=1, max_batch=2)
         push(client, *"abcd")
         until(lambda: alone or client.stats()["requests"])
         return client, gate, results

@@ -105,7 +105,6 @@ RESERVED_KEY = "vwo_fs_environment"  # in events it names the environment
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
-MAX_TAKEN = 4  # pushes that a worker takes at a time where max_batch is 1: a sixth faster
 MAX_ANSWER_BYTES = 64 * 1024  # a longer answer is not read: its connection is closed
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
@@ -1390,8 +1389,6 @@ class _Sender:
         if not self.waiting:
             return None
         most = sys.maxsize if sweeping else self.config.max_batch
-        if most == 1:
-            most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
         taken = sum(len(each.pushes) for each in batches)
         batch = _Batch(delivered + failed + taken, me)
         # The book has the batch before the batch has pushes: an interrupt loses none.
