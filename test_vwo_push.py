@@ -4394,7 +4394,7 @@ class CommandTest(CommandCase):
                         (" --collection-prefix a/b", "collection_prefix"),
                         (" --settings " + link, "missing"),
                         (" --settings " + self.folder, os.path.basename(self.folder)),
-                        (" --settings " + source, "not JSON"),
+                        (" --settings " + source, "JSON object"),
                         (" --settings " + self.write("{}"), "accountId")))):
             ran = self.main(*CREDENTIALS, *given.split())
             self.assertEqual(ran.out, "")

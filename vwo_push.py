@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     _Method = TypeVar("_Method", bound=Callable[..., Any])
     _Value = Union[str, bool, int, float]  # of a dimension; FullStack has str only
     _Config = SimpleNamespace  # what a client was built with: see Client.__init__
+    _Rule = tuple[str, tuple[type, ...], str, Callable[[Any], Any]]  # see _OPTIONS
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
     _Push = tuple[Any, ...]
     # (a request's builder, what it builds from, indices of the pushes in their batch)
@@ -85,14 +86,6 @@ if TYPE_CHECKING:
 else:
     def NamedTuple(name, fields):
         return namedtuple(name, [field for field, _ in fields])
-
-_PushResult = NamedTuple("_PushResult", [
-    ("user_id", str), ("dimensions", "dict[str, _Value]"), ("delivered", bool),
-    ("status", "Optional[int]"), ("error", "Optional[str]"), ("attempts", int),
-    ("detail", "Optional[str]")])
-_Request = NamedTuple("_Request", [
-    ("method", str), ("url", str), ("headers", "dict[str, str]"),
-    ("body", "Optional[bytes]")])
 
 
 # -- Laws: limits and defaults -----------------------------------------------------------
@@ -126,23 +119,18 @@ FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lam
 _now: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC")
     else partial(time.perf_counter))
-
-# Bound by _load. They are two or three times as fast as json.dumps and quote.
-_quoted: Callable[[Any], str]  # a value as JSON
-_escapes: dict[int, str]  # an ASCII character as a URL has it
+_quoted: Callable[[Any], str]  # a value as JSON; bound by _load
 
 
 def _load(network: bool) -> None:
-    """Import whatever sending needs and bind it to this module's names.
+    """Import all that sending needs, and bind it to this module's names.
 
     Constructors call it: then importing this file is cheap, and no worker ever imports. A
     fork during an import would leave the import lock held in the child for ever. So this
     imports, too, what the standard library would import later.
     """
     global calendar, email, hashlib, http, json, math, random, re, select, signal, socket
-    global ssl, urllib, Mapping, _quoted, _escapes
-    if "_escapes" in globals() and not network:
-        return
+    global ssl, urllib, Mapping, _quoted
     import hashlib
     import json
     import math
@@ -151,8 +139,7 @@ def _load(network: bool) -> None:
     import signal
     import urllib.parse
     from collections.abc import Mapping  # before 3.13 that is a file of its own
-    _quoted = json.JSONEncoder().encode
-    _escapes = {code: urllib.parse.quote(chr(code), safe="") for code in range(128)}
+    _quoted = json.JSONEncoder().encode  # twice as fast as json.dumps
     if network:
         import calendar
         import email.utils
@@ -228,13 +215,45 @@ _SEVERAL = "custom_dimension_map", "user_id"
 _OPTIONAL = {*_SINGLE, *_SEVERAL} - {"user_id"}
 
 
-class _Invalid(ValueError):
-    """A push that is refused. *kind* says what was wanted, *given* the type or the length
-    of the argument, never its value. One warning covers all of a *kind*."""
+class _Invalid(ValueError, TypeError):
+    """An argument is refused. *kind* says what is wanted, *given* the type or the length
+    of what came, never its value. One warning covers all refused pushes of a *kind*.
+    Callers may expect a ValueError or a TypeError: it is both."""
 
     def __init__(self, kind: str, given: str = "") -> None:
         super().__init__(kind + ", not " + given if given else kind)
         self.kind = kind
+
+
+def _plain(value: Any) -> Any:
+    """Return *value*; if it is of a subclass of str, which may lie about its text, return
+    its text as an exact str."""
+    # Not isinstance: it believes a lying __class__.
+    return str.__str__(value) if issubclass(type(value), str) else value
+
+
+def _text(name: str, value: Any, most: int = sys.maxsize, least: int = 1) -> str:
+    """Return *value* as an exact str of *least* to *most* code points."""
+    text = value if type(value) is str else _plain(value)
+    if type(text) is not str:
+        raise _Invalid(name + " must be a str", type(value).__name__)
+    if len(text) < least:
+        raise _Invalid(name + " must not be empty")
+    if len(text) > most:
+        raise _Invalid("%s must have at most %d characters" % (name, most), str(len(text)))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Invalid(name + " cannot be encoded as UTF-8") from None
+    return text
+
+
+def _digits(account_id: Any) -> str:
+    """Return the digits of an int of at least 0 or of a decimal str, else ""."""
+    if type(account_id) is int and account_id < 10 ** 99:
+        account_id = str(account_id)  # Python refuses to write out thousands of digits
+    text = _plain(account_id)
+    return text if type(text) is str and re.fullmatch("[0-9]+", text) else ""
 
 
 def _uuid5(namespace: bytes, name: str) -> str:
@@ -246,65 +265,29 @@ def _uuid5(namespace: bytes, name: str) -> str:
                           digits[17:32])
 
 
-def _text(name: str, value: Any, wanted: str = "a str") -> str:
-    """Return *value* as an exact str: a subclass may lie about its length."""
-    if not issubclass(type(value), str):  # isinstance believes a lying __class__
-        raise TypeError("%s must be %s" % (name, wanted))
-    return str.__str__(value)
-
-
-def _digits(account_id: Any) -> str:
-    """Return the digits of *account_id*: "012" stays "012"."""
-    if type(account_id) is int:  # Python refuses to write out thousands of digits
-        text = str(account_id) if abs(account_id) < 10 ** 99 else ""
-    else:
-        text = _text("account_id", account_id, "an int or a decimal str")
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError("account_id must be an int of at least 0, or its digits")
-    return text
-
-
 def visitor_uuid(account_id: int | str, user_id: str) -> str:
     """Return the UUID under which VWO knows *user_id*: 32 upper-case hex digits.
 
     *account_id* is an int of at least 0 or a decimal string, hashed as it is written:
     "012345" is not 12345. *user_id* is any str that can be encoded as UTF-8. The same
-    pair has the same UUID in every VWO SDK. Raises `TypeError` or `ValueError`.
+    pair has the same UUID in every VWO SDK. Raises `ValueError`.
     """
-    account = _digits(account_id)
-    name = _text("user_id", user_id)
     _load(network=False)
-    try:
-        return _uuid5(bytes.fromhex(_uuid5(_UUID_NAMESPACE, account)), name)
-    except UnicodeEncodeError:
-        raise ValueError("user_id cannot be encoded as UTF-8") from None
+    account, name = _digits(account_id), _text("user_id", user_id, least=0)
+    if not account:
+        raise _Invalid("account_id must be an int of at least 0, or its digits")
+    return _uuid5(bytes.fromhex(_uuid5(_UUID_NAMESPACE, account)), name)
 
 
 def _is_mapping(value: Any) -> bool:
     return issubclass(type(value), Mapping)
 
 
-def _checked_text(name: str, value: Any, limit: int = sys.maxsize) -> str:
-    """Return *value* as an exact str, or raise `_Invalid`."""
-    if not issubclass(type(value), str):
-        raise _Invalid(name + " must be a str", type(value).__name__)
-    text = str.__str__(value)
-    if not text:
-        raise _Invalid(name + " must not be empty")
-    if len(text) > limit:
-        raise _Invalid("%s must have at most %d characters" % (name, limit), str(len(text)))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _Invalid(name + " cannot be encoded as UTF-8") from None
-    return text
-
-
 def _checked_value(value: Any, fme: bool) -> Any:
     """Return *value*, which may be a number or a bool in FME, or raise `_Invalid`."""
     name = "custom_dimension_value"
     if not fme or type(value) is str:
-        return _checked_text(name, value, MAX_TEXT_CHARS)
+        return _text(name, value, MAX_TEXT_CHARS)
     if type(value) not in (bool, int, float):
         raise _Invalid(name + " must be a str, bool, int or float", type(value).__name__)
     if type(value) is float and not math.isfinite(value):
@@ -321,33 +304,33 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
     kwargs = {name: value for name, value in kwargs.items()
               if value is not None or name not in _OPTIONAL}
     number = len(args) + len(kwargs)
-    given = dict(zip(_SEVERAL if number == 2 else _SINGLE, args), **kwargs)
-    names = given.keys() if len(given) == number else ()  # an argument given twice: ()
-    if names == {*_SINGLE}:
-        key, value, user_id = [given[name] for name in _SINGLE]
-        return user_id, [(key, value)]
-    if names == {*_SEVERAL} and _is_mapping(given["custom_dimension_map"]):
-        items = list(dict(given["custom_dimension_map"]).items())
-        if not items:
-            raise _Invalid("custom_dimension_map must not be empty")
-        return given["user_id"], items
+    form = _SEVERAL if number == 2 else _SINGLE
+    given = dict(zip(form, args), **kwargs)
+    if number == len(form) and given.keys() == {*form}:  # else one is given twice
+        if form is _SINGLE:
+            key, value, user_id = [given[name] for name in form]
+            return user_id, [(key, value)]
+        if _is_mapping(given["custom_dimension_map"]):
+            return given["user_id"], list(dict(given["custom_dimension_map"]).items())
     types = ", ".join([type(value).__name__ for value in (*args, *kwargs.values())])
     raise _Invalid("push takes (key, value, user_id) or (map, user_id)", "(%s)" % types)
 
 
-def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return (user id, key, value, key, value, ...) of what `Client.push` was given, or
-    raise `_Invalid`."""
+def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push:
+    """Return the push that `Client.push` is asked for, made now, or raise `_Invalid`."""
+    now = time.time()
     try:
         user_id, items = _items(args, kwargs)
-        checked = [_checked_text("user_id", user_id)]
+        if not items:
+            raise _Invalid("custom_dimension_map must not be empty")
+        push = [now, _text("user_id", user_id)]
         for key, value in items:
-            key = _checked_text("custom_dimension_key", key, MAX_TEXT_CHARS)
+            key = _text("custom_dimension_key", key, MAX_TEXT_CHARS)
             if key == RESERVED_KEY:
                 raise _Invalid("custom_dimension_key must not be %s, which VWO reserves"
                                % RESERVED_KEY)
-            checked += key, _checked_value(value, fme)
-        return tuple(checked)
+            push += key, _checked_value(value, fme)
+        return tuple(push)
     except Exception as error:  # the code of a caller's own class may raise what it likes
         if isinstance(error, _Invalid) or _is_interrupt(error):
             raise
@@ -362,9 +345,14 @@ _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
 # Which SDK is asking: in the query, FullStack and FME have other names for it.
 _FULLSTACK_SDK = ("sdk", SDK_NAME), ("sdk-v", __version__)
 _FME_SDK = ("sn", SDK_NAME), ("sv", __version__)
+# An ASCII character as a URL has it; str.translate is three times as fast as quote.
+_ESCAPES = {ord(char): char if char.isalnum() or char in "-._~" else "%%%02X" % ord(char)
+            for char in map(chr, range(128))}
 
 
-class Request(_Request):
+class Request(NamedTuple("Request", [
+        ("method", str), ("url", str), ("headers", "dict[str, str]"),
+        ("body", "Optional[bytes]")])):
     """One HTTP request: method (str), url (str), headers (dict), body (bytes or None).
 
     Its `repr` leaves out the query, the headers and the body, which hold the SDK key
@@ -385,27 +373,6 @@ def _nonce(source: random.Random) -> str:
 
 def _query(*pairs: tuple[str, object]) -> str:
     return urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)  # %20, never +
-
-
-def _visitor(config: _Config, user_id: str) -> str:
-    # The length first: with the pattern alone, each event takes a fifth longer.
-    if (config.web_visitors and len(user_id) == 33
-            and re.fullmatch("[DJ][0-9A-Fa-f]{32}", user_id)):
-        return user_id  # the UUID that the web tag keeps in a browser
-    return _uuid5(config.namespace, user_id)
-
-
-def _dimensions(push: _Push) -> dict[str, Any]:
-    return dict(zip(push[2::2], push[3::2]))
-
-
-def _tags(key: str, value: str) -> str:
-    """One dimension as the JSON text that both FullStack endpoints take.
-
-    It is ASCII without % and +: a server that URL-decodes it once more changes nothing.
-    """
-    text = '{"u": {%s: %s}}' % (_quoted(key), _quoted(value))
-    return text.replace("%", "\\u0025").replace("+", "\\u002b")
 
 
 def _prepare(config: _Config) -> None:
@@ -434,14 +401,21 @@ def _prepare(config: _Config) -> None:
         **(environment if fme else {})})
 
 
-def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
-    """GET /server-side/push, FullStack: one *dimension*, a push and its key's place."""
-    push, at = dimension
-    head, tail = config.get_url
-    url = "%s&u=%s&sId=%d&random=%s%s%s" % (
-        head, _visitor(config, push[1]), push[0], nonce, tail,
-        _tags(push[at], push[at + 1]).translate(_escapes))
-    return Request("GET", url, {**_HEADERS}, None)
+def _visitor(config: _Config, user_id: str) -> str:
+    # The length first: with the pattern alone, each event takes a fifth longer.
+    if (config.web_visitors and len(user_id) == 33
+            and re.fullmatch("[DJ][0-9A-Fa-f]{32}", user_id)):
+        return user_id  # the UUID that the web tag keeps in a browser
+    return _uuid5(config.namespace, user_id)
+
+
+def _tags(key: str, value: str) -> str:
+    """One dimension as the JSON text that both FullStack endpoints take.
+
+    It is ASCII without % and +: a server that URL-decodes it once more changes nothing.
+    """
+    text = '{"u": {%s: %s}}' % (_quoted(key), _quoted(value))
+    return text.replace("%", "\\u0025").replace("+", "\\u002b")
 
 
 def _event(config: _Config, push: _Push) -> str:
@@ -454,6 +428,28 @@ def _event(config: _Config, push: _Push) -> str:
             '"visitor": {"props": %s%s}}}}' % (
                 visitor, milliseconds, visitor, push[0], config.properties,
                 milliseconds, config.environment, dimensions))
+
+
+def _batch_events(config: _Config, push: _Push) -> list[str]:
+    """What a batch holds of one push: in FME one event, else one for each dimension."""
+    if config.fme:
+        return [_event(config, push)]
+    visitor = _visitor(config, push[1])
+    return ['{"u": "%s", "sId": %d, "t": %s, "eT": 3}' % (
+        visitor, push[0], _quoted(_tags(push[at], push[at + 1])))
+        for at in range(2, len(push), 2)]
+
+
+# The three requests. The second argument is what a _Part has as the second.
+
+def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
+    """GET /server-side/push, FullStack: a push, and the place of one of its keys."""
+    push, at = dimension
+    head, tail = config.get_url
+    url = "%s&u=%s&sId=%d&random=%s%s%s" % (
+        head, _visitor(config, push[1]), push[0], nonce, tail,
+        _tags(push[at], push[at + 1]).translate(_ESCAPES))
+    return Request("GET", url, {**_HEADERS}, None)
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
@@ -470,24 +466,14 @@ def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Reques
     return Request("POST", config.batch_url, headers, body.encode())
 
 
-def _events(config: _Config, push: _Push) -> list[str]:
-    """Return what a batch holds of *push*: in FME one event, else one per dimension."""
-    if config.fme:
-        return [_event(config, push)]
-    visitor = _visitor(config, push[1])
-    return ['{"u": "%s", "sId": %d, "t": %s, "eT": 3}' % (
-        visitor, push[0], _quoted(_tags(push[at], push[at + 1])))
-        for at in range(2, len(push), 2)]
-
-
-def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
+def _batches(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     """Batch requests for *pushes*, split by count and by size."""
     parts: list[_Part] = []
     events: list[str] = []
     members: list[int] = []
     left = size = 0  # events that fit into the last part; its bytes
     for index, push in enumerate(pushes):
-        fresh = _events(config, push)
+        fresh = _batch_events(config, push)
         if left < len(fresh) <= config.max_batch:
             left = 0  # a map that fits into one request is not torn
         for event in fresh:
@@ -504,17 +490,18 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
 
 def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     """The requests for *pushes*, not built yet."""
-    batches = config.max_batch > 1
-    if batches and len(pushes) != 1:
-        return _batch_parts(config, pushes)
+    batching = config.max_batch > 1
+    if batching and len(pushes) > 1:
+        return _batches(config, pushes)
     if config.fme or config.event_arch:
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
-    if batches:
-        url = _get_request(config, (pushes[0], 2), "%.16f" % 0).url
-        if len(pushes[0]) > 4 or len(url) > MAX_URL_BYTES:  # 4: of one dimension
-            return _batch_parts(config, pushes)
-    return [(_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
-            for at in range(2, len(push), 2)]
+    gets: list[_Part] = [
+        (_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
+        for at in range(2, len(push), 2)]
+    if batching and (len(gets) > 1 or len(
+            _get_request(config, gets[0][1], "0" * 18).url) > MAX_URL_BYTES):
+        return _batches(config, pushes)
+    return gets
 
 
 def _halves(part: _Part) -> list[_Part]:
@@ -616,19 +603,13 @@ class _Endpoint:
 
     def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
-        self.scheme, login, literal, port, path = _split(_text("base_url", base_url))
-        if not self.scheme or login:
-            raise ValueError("base_url must be https://host or http://host, in ASCII, with "
-                             "a port and a path at most")
+        self.scheme, _, literal, port, path = _split(base_url)
         self.host = literal.strip("[]")
         self.port = port or (443 if self.scheme == "https" else 80)
         self.target = "%s:%d" % (literal, self.port)  # of a CONNECT
         self.authority = self.target if port else literal
         self.origin = "%s://%s" % (self.scheme, self.authority)
         self.path = path.rstrip("/")
-        # No isinstance: truststore puts a class of its own in place of ssl.SSLContext.
-        if ssl_context is not None and not hasattr(ssl_context, "wrap_socket"):
-            raise TypeError("ssl_context must be an ssl.SSLContext, or None")
         self.proxy = _proxy_for(self.scheme, self.host, self.port) if network else None
         tls = network and self.scheme == "https"
         self.ssl_context = (ssl_context or _tls_context()) if tls else None
@@ -1071,7 +1052,10 @@ class _Notices:
 # All times come from _now.
 
 
-class PushResult(_PushResult):
+class PushResult(NamedTuple("PushResult", [
+        ("user_id", str), ("dimensions", "dict[str, _Value]"), ("delivered", bool),
+        ("status", "Optional[int]"), ("error", "Optional[str]"), ("attempts", int),
+        ("detail", "Optional[str]")])):
     """How one accepted push ended; `Client` calls ``on_result`` with it.
 
     user_id and dimensions (a dict) are the caller's own. delivered is True where VWO
@@ -1550,8 +1534,9 @@ class _Sender:
             except IndexError:  # the other thread was faster
                 return
             try:
-                on_result(PushResult(push[1], _dimensions(push), error is None,
-                                     status, error, attempts, detail))
+                on_result(PushResult(
+                    push[1], dict(zip(push[2::2], push[3::2])), error is None,
+                    status, error, attempts, detail))
             except BaseException as raised:  # SystemExit must not end a worker
                 if _is_interrupt(raised):
                     self.process.silent = self.process.exiting
@@ -1823,49 +1808,47 @@ if hasattr(os, "register_at_fork"):
 # -- Client: the public face -------------------------------------------------------------
 
 
-def _option(name: str, value: Any, kinds: tuple[type, ...], wanted: str,
-            is_valid: Callable[[Any], bool] = lambda _: True) -> Any:
-    """Return *value*, or raise an error that names the option and says what is allowed."""
-    if type(value) not in kinds:
-        raise TypeError("%s must be %s" % (name, wanted))
-    if not is_valid(value):
-        raise ValueError("%s must be %s" % (name, wanted))
-    return value
+_OPTIONS: list[_Rule] = [  # names, types (none: any), what is allowed, a test
+    ("account_id", (int, str), "a positive int, or its digits",
+     lambda value: _digits(value)[:1] not in ("", "0")),
+    ("sdk_key", (str,), "printable ASCII, not empty, and without spaces around it",
+     lambda text: re.fullmatch("[!-~]([ -~]*[!-~])?", text)),
+    ("collection_prefix", (str, type(None)),
+     "one path segment of letters, digits and -._~, or None",
+     lambda text: (text or "").strip("/") not in (".", "..")
+     and re.fullmatch("/*[A-Za-z0-9._~-]*/*", text or "")),
+    ("base_url", (str,),
+     "https://host or http://host, in ASCII, with a port and a path at most",
+     lambda url: _split(url)[:2] in (("https", ""), ("http", ""))),
+    ("event_arch fme", (bool,), "True or False", lambda flag: True),
+    ("timeout", (int, float), "a finite number of seconds, more than 0",
+     lambda seconds: 0 < seconds <= sys.float_info.max),
+    ("exit_timeout", (int, float), "a finite number of seconds, 0 or more",
+     lambda seconds: 0 <= seconds <= sys.float_info.max),
+    ("max_attempts max_pending max_workers", (int,), "an int of at least 1",
+     lambda number: number >= 1),
+    ("max_batch", (int,), "an int from 1 to 5000",
+     lambda number: 1 <= number <= MAX_EVENTS),
+    ("on_result transport", (), "callable, or None",
+     lambda call: call is None or callable(call)),
+    # Not by its type: truststore puts a class of its own in place of ssl.SSLContext.
+    ("ssl_context", (), "an ssl.SSLContext, or None",
+     lambda context: context is None or hasattr(context, "wrap_socket"))]
 
 
-def _count(name: str, value: Any) -> int:
-    return int(_option(name, value, (int,), "an int of at least 1", lambda n: n >= 1))
-
-
-def _timeout(timeout: Any) -> float:
-    return float(_option("timeout", timeout, (int, float), "a finite number of seconds, "
-                         "more than 0", lambda n: 0 < n <= sys.float_info.max))
-
-
-def _account(account_id: Any) -> str:
-    text = _digits(account_id)
-    if text[0] == "0":
-        raise ValueError("account_id must be a positive int, or its digits")
-    return text
-
-
-def _sdk_key(sdk_key: Any) -> str:
-    text = _text("sdk_key", sdk_key)
-    if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
-        raise ValueError("sdk_key must be printable ASCII, not empty, and without "
-                         "spaces around it")
-    return text
-
-
-def _prefix(collection_prefix: Any) -> str:
-    if collection_prefix is None:
-        return ""
-    text = _text("collection_prefix", collection_prefix).strip("/")
-    if not text.isascii() or text in (".", "..") or not all(
-            char.isalnum() or char in "-._~" for char in text):
-        raise ValueError("collection_prefix must be one path segment of letters, digits "
-                         "and -._~")
-    return "/" + text if text else ""
+def _checked_options(given: dict[str, Any]) -> _Config:
+    """Return the options of a `Client`, each str as an exact one, or raise `_Invalid`."""
+    config = SimpleNamespace()
+    for names, types, wanted, is_valid in _OPTIONS:
+        for name in names.split():
+            value = _plain(given[name])
+            if types and type(value) not in types or not is_valid(value):
+                raise _Invalid("%s must be %s" % (name, wanted))
+            setattr(config, name, value)
+    if config.fme and config.event_arch:
+        raise _Invalid("fme and event_arch exclude each other: leave out event_arch "
+                       "for an FME account, fme for a FullStack account")
+    return config
 
 
 def _until(timeout: Any) -> float:
@@ -1875,9 +1858,9 @@ def _until(timeout: Any) -> float:
     try:
         seconds = float(min(max(timeout, 0), sys.maxsize))
     except TypeError:
-        raise TypeError("timeout must be a number of seconds, or None") from None
-    if seconds != seconds:
-        raise ValueError("timeout must be a number of seconds, or None")
+        seconds = float("nan")
+    if seconds != seconds:  # only nan is not itself
+        raise _Invalid("timeout must be a number of seconds, or None")
     return _now() + seconds
 
 
@@ -1908,7 +1891,7 @@ class Client:
     transport          callable(Request, timeout in seconds) -> HTTP status, instead of
                        the network
 
-    Raises `TypeError` or `ValueError` that names the option. Makes no network call and
+    Raises `ValueError` or `TypeError` that names the option. Makes no network call and
     starts no thread, but imports all that sending needs: do it while the program
     starts. Any thread may call any method. A client works in forked children, where it
     starts empty; it can be neither pickled nor copied.
@@ -1933,37 +1916,19 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
         transport: Callable[[Request, float], int] | None = None,
     ) -> None:
-        self._config = config = SimpleNamespace()
-        self._senders: dict[int, _Sender] = {}  # process id -> _current
-        self._current: _Sender  # of this process, or of its parent right after a fork
-        self._closed = False
-        config.account_id = _account(account_id)
-        config.sdk_key = _sdk_key(sdk_key)
-        config.event_arch = _option("event_arch", event_arch, (bool,), "True or False")
-        config.fme = config.web_visitors = _option("fme", fme, (bool,), "True or False")
-        if fme and event_arch:
-            raise ValueError("fme and event_arch exclude each other: leave out event_arch "
-                             "for an FME account, fme for a FullStack account")
-        config.timeout = _timeout(timeout)
-        config.max_attempts = _count("max_attempts", max_attempts)
-        config.max_pending = _count("max_pending", max_pending)
-        config.max_workers = _count("max_workers", max_workers)
-        config.max_batch = _option("max_batch", max_batch, (int,), "an int from 1 to 5000",
-                                   lambda n: 1 <= n <= MAX_EVENTS)
-        config.exit_timeout = float(_option(
-            "exit_timeout", exit_timeout, (int, float), "a finite number of seconds, 0 or "
-            "more", lambda n: 0 <= n <= sys.float_info.max))
-        for name, value in ("on_result", on_result), ("transport", transport):
-            if value is not None and not callable(value):
-                raise TypeError("%s must be callable, or None" % name)
-        config.on_result, config.transport = on_result, transport
-        prefix = _prefix(collection_prefix)
-        network = transport is None
+        network, given = transport is None, locals()
         _load(network)
-        config.endpoint = _Endpoint(base_url, ssl_context, network)
-        config.base_url = config.endpoint.origin + config.endpoint.path + prefix
+        self._config = config = _checked_options(given)
+        config.account_id = _digits(account_id)
+        config.web_visitors = fme
+        config.endpoint = _Endpoint(config.base_url, ssl_context, network)
+        prefix = (config.collection_prefix or "").strip("/")
+        config.base_url = (config.endpoint.origin + config.endpoint.path
+                           + ("/" + prefix if prefix else ""))
         _prepare(config)
-        self._renew()
+        self._closed = False
+        self._senders: dict[int, _Sender] = {}  # by process id
+        self._current = self._sender()  # right after a fork, that of the parent
 
     @classmethod
     def from_settings(cls, settings: str | bytes | Mapping[str, Any],
@@ -1973,14 +1938,25 @@ class Client:
         Reads accountId, sdkKey, collectionPrefix, isEventArchEnabled and
         isWebConnectivityEnabled, and guesses nothing: the string "false" is an error. A
         file with features is that of an FME account. *options* are those of `Client`, and
-        win. Raises `TypeError` or `ValueError` that names the member.
+        win. Raises `ValueError` or `TypeError` that names the member or the option.
         """
-        found = _from_settings(settings)
-        web_visitors = found.pop("web_visitors")
-        found.update(options)
-        if found["fme"] is True and "event_arch" not in options:
-            found["event_arch"] = False  # only FullStack has it
-        client = cls(**found)
+        _load(network=False)
+        found: Any = _parsed(settings) if type(settings) in (str, bytes) else settings
+        if not _is_mapping(found):
+            raise _Invalid("the settings must be a JSON object")
+        for member in "accountId", "sdkKey":
+            if member not in found:
+                raise _Invalid("the settings have no " + member)
+        web_visitors = found.get("isWebConnectivityEnabled", True)
+        if type(web_visitors) is not bool:
+            raise _Invalid("isWebConnectivityEnabled must be true or false")
+        fme = options.get("fme", "features" in found)
+        of_file: dict[str, Any] = {
+            "account_id": found["accountId"], "sdk_key": found["sdkKey"],
+            "collection_prefix": found.get("collectionPrefix"), "fme": fme,
+            # Only FullStack has it.
+            "event_arch": not fme and found.get("isEventArchEnabled", False)}
+        client = cls(**{**of_file, **options})
         client._config.web_visitors &= web_visitors
         return client
 
@@ -2012,29 +1988,28 @@ class Client:
         """
         # Python would raise for an argument that is given twice, or is called self.
         self: Client = args[0]
-        kind, reason = _OUT_OF_MEMORY, ""
         try:
-            key = value = user_id = None
-            if len(args) == 4 and not kwargs:
-                _, key, value, user_id = args
-            if (type(key) is str and type(value) is str and type(user_id) is str
-                    and 0 < len(key) <= MAX_TEXT_CHARS and 0 < len(value) <= MAX_TEXT_CHARS
-                    and user_id and key != RESERVED_KEY
-                    and key.isascii() and value.isascii() and user_id.isascii()):
-                # Nearly all pushes: the same checks as _checked, at a third of its cost.
-                push: _Push = (time.time(), user_id, key, value)
-            else:
-                push = (time.time(),) + _checked(self._config.fme, args[1:], kwargs)
-            sender = self._current
-            if sender.pid != getpid():
-                sender = self._renew()
-            return sender.accept(push)
-        except _Invalid as invalid:
-            kind, reason = invalid.kind, str(invalid)
-        except _NO_MEMORY:
-            pass
-        try:
-            return self._sender().refuse(kind, reason)
+            try:
+                key = value = user_id = None
+                if len(args) == 4 and not kwargs:
+                    _, key, value, user_id = args
+                if (type(key) is str and type(value) is str and type(user_id) is str
+                        and 0 < len(key) <= MAX_TEXT_CHARS
+                        and 0 < len(value) <= MAX_TEXT_CHARS
+                        and user_id and key != RESERVED_KEY
+                        and key.isascii() and value.isascii() and user_id.isascii()):
+                    # Nearly all pushes: the checks of _checked, at a third of its cost.
+                    push: _Push = (time.time(), user_id, key, value)
+                else:
+                    push = _checked(self._config.fme, args[1:], kwargs)
+                sender = self._current
+                if sender.pid != getpid():
+                    sender = self._sender()
+                return sender.accept(push)
+            except _Invalid as invalid:
+                return self._sender().refuse(invalid.kind, str(invalid))
+            except _NO_MEMORY:
+                return self._sender().refuse(_OUT_OF_MEMORY)
         except _NO_MEMORY:
             return False
 
@@ -2085,7 +2060,7 @@ class Client:
         Takes what `push` takes. Raises `ValueError` with the reason for what it refuses.
         """
         config: _Config = args[0]._config
-        push = (time.time(),) + _checked(config.fme, args[1:], kwargs)
+        push = _checked(config.fme, args[1:], kwargs)
         return [build(config, payload, _nonce(random.Random()))
                 for build, payload, _ in _parts(config, [push])]
 
@@ -2105,24 +2080,23 @@ class Client:
 
     def __del__(self) -> None:
         try:
-            if self._current.pid == getpid():
-                self._current.dismiss()
-        except Exception:  # half constructed; or so late at exit that no name is left
+            self._senders[getpid()].dismiss()
+        except Exception:  # half constructed; the parent's; or so late that no name is left
             pass
 
-    def _sender(self) -> _Sender:  # push has its own copy, to save a call
-        sender = self._current
-        return sender if sender.pid == getpid() else self._renew()
-
-    def _renew(self) -> _Sender:
-        """Make the sender of this process. In a forked child the sender is empty: the
+    def _sender(self) -> _Sender:
+        """The sender of this process. A forked child makes its own, which is empty: the
         parent sends what is pending."""
-        process = _process()
-        _watch_exit(process)
-        sender = self._senders.setdefault(getpid(), _Sender(self._config, process))
-        process.senders.add(sender)
-        sender.closed = sender.closed or self._closed
-        self._senders, self._current = {getpid(): sender}, sender
+        sender = self._senders.get(getpid())
+        if sender is None:
+            process = _process()
+            _watch_exit(process)
+            fresh = _Sender(self._config, process)
+            fresh.closed = fresh.closed or self._closed
+            process.senders.add(fresh)  # first: nothing is pending where no exit looks
+            # Where two threads come here, both get the sender that is put in first.
+            sender = self._senders.setdefault(getpid(), fresh)
+            self._senders, self._current = {getpid(): sender}, sender
         return sender
 
 
@@ -2133,52 +2107,24 @@ def _parsed(text: Any) -> Any:
     """JSON text as an object; None where it is not JSON: an error would hold the text, and
     with it the SDK key."""
     try:
-        return json.loads(text)
+        # A Byte Order Mark, which json passes over in bytes.
+        return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
     except (ValueError, RecursionError):
         return None
 
 
-def _from_settings(settings: Any) -> dict[str, Any]:
-    """The options of `Client`, and web_visitors, as an official settings file has them."""
-    _load(network=False)
-    if type(settings) is str:
-        settings = settings.lstrip("\ufeff")  # a Byte Order Mark, which json skips in bytes
-    if type(settings) in (str, bytes):
-        settings = _parsed(settings)
-        if settings is None:
-            raise ValueError("the settings are not JSON")
-    if not _is_mapping(settings):
-        raise TypeError("the settings must be a JSON object")
-    try:
-        return {
-            "account_id": settings["accountId"],
-            "sdk_key": settings["sdkKey"],
-            "collection_prefix": settings.get("collectionPrefix"),
-            "event_arch": settings.get("isEventArchEnabled", False),
-            "fme": "features" in settings,
-            "web_visitors": _option(
-                "isWebConnectivityEnabled", settings.get("isWebConnectivityEnabled", True),
-                (bool,), "true or false")}
-    except KeyError as missing:
-        raise ValueError("the settings have no %s" % missing) from None
-
-
-def _settings_request(endpoint: _Endpoint, account_id: Any, sdk_key: Any,
-                      fme: bool) -> Request:
+def _fetch(connection: _Connection, config: _Config) -> dict[str, Any]:
+    """The settings that VWO keeps for a client. Raises what `fetch_settings` raises."""
+    endpoint, fme, body, why = config.endpoint, config.fme, b"", ""
     query = _query(
-        ("a", _account(account_id)), ("i", _sdk_key(sdk_key)),
-        ("r", _nonce(random.Random())), ("platform", "server"), ("api-version", "1"),
+        ("a", config.account_id), ("i", config.sdk_key), ("r", _nonce(random.Random())),
+        ("platform", "server"), ("api-version", "1"),
         *((*_FME_SDK, ("s", "prod")) if fme else _FULLSTACK_SDK))
-    return Request("GET", "%s%s/server-side/%s?%s" % (
-        endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query),
-        {**_HEADERS}, None)
-
-
-def _fetched(connection: _Connection, request: Request, seconds: float) -> dict[str, Any]:
-    """The settings in the answer to *request*. Raises what `fetch_settings` raises."""
-    body, why = b"", ""
+    url = "%s%s/server-side/%s?%s" % (
+        endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query)
     try:
-        answer = connection.exchange(request, seconds)
+        answer = connection.exchange(
+            Request("GET", url, {**_HEADERS}, None), config.timeout)
         if 200 <= answer.status < 300:
             body = answer.read(MAX_SETTINGS_BYTES + 1)
             if answer.length or len(body) > MAX_SETTINGS_BYTES:
@@ -2208,12 +2154,10 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
     the network, and tries once. Raises `ConnectionError` where there is no answer, one
     that is not 2xx, or one over 8 MiB, and `ValueError` where it is not a JSON object.
     """
-    _option("fme", fme, (bool,), "True or False")
-    seconds = _timeout(timeout)
-    _load(network=True)
-    endpoint = _Endpoint(base_url, ssl_context, True)
-    request = _settings_request(endpoint, account_id, sdk_key, fme)
-    return _fetched(_Connection(endpoint, _process().gate), request, seconds)
+    client = Client(account_id, sdk_key, fme=fme, base_url=base_url, timeout=timeout,
+                    ssl_context=ssl_context)
+    config = client._config  # pyright: ignore
+    return _fetch(_Connection(config.endpoint, _process().gate), config)
 
 
 # -- Input files: rows of CSV and of JSON Lines ------------------------------------------
@@ -2649,18 +2593,15 @@ _STEPS = {  # of --check, and the advice where a step fails
 
 def _check(args: Any) -> int:
     """Fetch the settings; say which steps succeed and what options the settings ask for."""
-    config = _client(args)._config  # pyright: ignore[reportPrivateUsage]
+    config = _client(args)._config  # pyright: ignore
     endpoint, account, key = config.endpoint, config.account_id, config.sdk_key
     _say("%s, account %s, SDK key %s" % (endpoint.origin, account, "X" * len(key)))
-    connection = _Connection(endpoint, _process().gate)
-    request = _settings_request(endpoint, account, key, config.fme)
+    connection, asked, why = _Connection(endpoint, _process().gate), config, ""
     try:
-        found = dict(_fetched(connection, request, config.timeout),
-                     accountId=account, sdkKey=key)
-        Client.from_settings(found, transport=int)  # raises where a member is no good
-        asked, why = _from_settings(found), ""
+        found = dict(_fetch(connection, config), accountId=account, sdkKey=key)
+        asked = Client.from_settings(found, transport=int)._config  # pyright: ignore
     except (OSError, TypeError, ValueError) as error:
-        asked, why = {}, str(error)
+        why = str(error)
     used = {"proxy": endpoint.proxy, "TLS": endpoint.ssl_context}
     for step, advice in _STEPS.items():
         if why and step.lower() in (connection.stage, "answer"):
@@ -2669,7 +2610,7 @@ def _check(args: Any) -> int:
             return 1
         _say("%s: %s" % (step, "ok" if used.get(step, True) else "none"))
     _say("the settings ask for collection_prefix=%(collection_prefix)r, "
-         "event_arch=%(event_arch)r, fme=%(fme)r" % asked)
+         "event_arch=%(event_arch)r, fme=%(fme)r" % vars(asked))
     return 0
 
 
