@@ -14,23 +14,19 @@ standard library only, CPython 3.9 and later, PyPy 3.11 and later. Copy it anywh
 any name. ``python3 vwo_push.py --demo`` shows a push arriving, with no account and no
 network; ``--check`` says why nothing arrives; ``--help`` lists the rest.
 
-What it promises:
-
 * `Client.push` waits for no network and no other thread's work, and raises nothing for
   what it is given. True: accepted, and will be sent. False: refused, and the log says why.
 * Every accepted push ends in exactly one outcome: `Client.stats` counts it, `flush` and
   `close` answer for it, and ``on_result`` is called with it.
 * Memory, threads, attempts and waits are bounded, most of them by an option of `Client`.
-
-What it does not promise: pushes live in memory. Those that are pending when the process
-is killed, or when the time for its exit is over, are gone: call `flush` before a Lambda
-handler returns. In rare cases a push arrives twice. Pushes arrive in order only with
-``max_workers=1``.
+* Pushes live in memory. Those that are pending when the process is killed, or when the
+  time for its exit is over, are gone: call `flush` before a Lambda handler returns.
+* In rare cases a push arrives twice. The order is kept only with ``max_workers=1``.
 
 The sections of this file: laws (limits, the clock, imports, interrupts), validation, wire
 (what is sent, byte by byte), edge (a kept-alive connection), notices (the log), sender
 (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
-Client, settings, input files, command line. The way of one push, to be read in this order::
+Client, settings, input files, command line. The way of one push, in the order to read::
 
     Client.push -> _checked -> _Sender.accept -> call_another -> wake or hire
     work -> serve -> park -> take -> deliver -> _parts -> send -> attempt -> exchange
@@ -212,7 +208,7 @@ _UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # sets the high bits 
 # The two forms of push.
 _SINGLE = "custom_dimension_key", "custom_dimension_value", "user_id"
 _SEVERAL = "custom_dimension_map", "user_id"
-_OPTIONAL = {*_SINGLE, *_SEVERAL} - {"user_id"}
+_OF_ONE_FORM = {*_SINGLE} ^ {*_SEVERAL}
 
 
 class _Invalid(ValueError, TypeError):
@@ -250,9 +246,9 @@ def _text(name: str, value: Any, most: int = sys.maxsize, least: int = 1) -> str
 
 def _digits(account_id: Any) -> str:
     """Return the digits of an int of at least 0 or of a decimal str, else ""."""
-    if type(account_id) is int and account_id < 10 ** 99:
-        account_id = str(account_id)  # Python refuses to write out thousands of digits
-    text = _plain(account_id)
+    # Python refuses to write out thousands of digits.
+    whole = type(account_id) is int and 0 <= account_id < 10 ** 99
+    text = str(account_id) if whole else _plain(account_id)
     return text if type(text) is str and re.fullmatch("[0-9]+", text) else ""
 
 
@@ -302,7 +298,7 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
     """Return the user id and the (key, value) pairs of a push, in either of its forms."""
     # A wrapper around both forms may give None for what its caller left out.
     kwargs = {name: value for name, value in kwargs.items()
-              if value is not None or name not in _OPTIONAL}
+              if value is not None or name not in _OF_ONE_FORM}
     number = len(args) + len(kwargs)
     form = _SEVERAL if number == 2 else _SINGLE
     given = dict(zip(form, args), **kwargs)
@@ -342,9 +338,9 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push
 
 _HEADERS = {"User-Agent": "%s/%s" % (SDK_NAME, __version__)}
 _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
-# Which SDK is asking: in the query, FullStack and FME have other names for it.
-_FULLSTACK_SDK = ("sdk", SDK_NAME), ("sdk-v", __version__)
-_FME_SDK = ("sn", SDK_NAME), ("sv", __version__)
+# Which SDK is asking, in a query.
+_FULLSTACK_SDK = "sdk=%s&sdk-v=%s" % (SDK_NAME, __version__)
+_FME_SDK = "sn=%s&sv=%s" % (SDK_NAME, __version__)
 # An ASCII character as a URL has it; str.translate is three times as fast as quote.
 _ESCAPES = {ord(char): char if char.isalnum() or char in "-._~" else "%%%02X" % ord(char)
             for char in map(chr, range(128))}
@@ -371,34 +367,17 @@ def _nonce(source: random.Random) -> str:
     return "%.16f" % source.random()
 
 
-def _query(*pairs: tuple[str, object]) -> str:
-    return urllib.parse.urlencode(pairs, quote_via=urllib.parse.quote)  # %20, never +
-
-
 def _prepare(config: _Config) -> None:
-    """Encode, once, the parts that all requests of a client share.
-
-    Workers never call urllib.parse.quote: on PyPy a fork would leave its lock taken.
-    """
-    base, fme = config.base_url, config.fme
-    account, env = ("a", config.account_id), ("env", config.sdk_key)
+    """Encode, once, what all requests of a client share."""
+    # Not by urllib.parse.quote: on PyPy a fork would leave its lock taken.
+    config.env = config.sdk_key.translate(_ESCAPES)
     config.namespace = bytes.fromhex(_uuid5(_UUID_NAMESPACE, config.account_id))
-    config.get_url = (
-        base + "/server-side/push?" + _query(("account_id", config.account_id)),
-        "&" + _query(env, ("ap", "server"), *_FULLSTACK_SDK, ("tags", "")))
-    config.event_url = (
-        base + "/events/t?" + _query(("en", "vwo_syncVisitorProp"), account, env),
-        "&" + _query(("p", "FS"), ("visitor_ua", ""), ("visitor_ip", ""),
-                     *(_FME_SDK if fme else ())))
-    config.batch_url = base + (
-        "/server-side/batch-events-v2?" + _query(account, env, *_FME_SDK) if fme else
-        "/server-side/batch-events?" + _query(account, *_FULLSTACK_SDK, env))
     environment = {RESERVED_KEY: config.sdk_key}
     config.environment = _quoted(environment)[:-1]  # _event adds the dimensions, and }
     config.properties = _quoted({
         "vwo_sdkName": SDK_NAME, "vwo_sdkVersion": __version__,
         "vwo_envKey": config.sdk_key, "isCustomEvent": True,
-        **(environment if fme else {})})
+        **(environment if config.fme else {})})
 
 
 def _visitor(config: _Config, user_id: str) -> str:
@@ -445,25 +424,30 @@ def _batch_events(config: _Config, push: _Push) -> list[str]:
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
     """GET /server-side/push, FullStack: a push, and the place of one of its keys."""
     push, at = dimension
-    head, tail = config.get_url
-    url = "%s&u=%s&sId=%d&random=%s%s%s" % (
-        head, _visitor(config, push[1]), push[0], nonce, tail,
-        _tags(push[at], push[at + 1]).translate(_ESCAPES))
+    tags = _tags(push[at], push[at + 1]).translate(_ESCAPES)
+    url = ("%s/server-side/push?account_id=%s&u=%s&sId=%d&random=%s&env=%s&ap=server&%s"
+           "&tags=%s" % (config.base_url, config.account_id, _visitor(config, push[1]),
+                         push[0], nonce, config.env, _FULLSTACK_SDK, tags))
     return Request("GET", url, {**_HEADERS}, None)
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
     """POST /events/t: one push."""
-    head, tail = config.event_url
-    url = "%s&eTime=%d&random=%s%s" % (head, int(push[0] * 1000), nonce, tail)
+    url = ("%s/events/t?en=vwo_syncVisitorProp&a=%s&env=%s&eTime=%d&random=%s&p=FS"
+           "&visitor_ua=&visitor_ip=%s" % (
+               config.base_url, config.account_id, config.env, int(push[0] * 1000), nonce,
+               "&" + _FME_SDK if config.fme else ""))
     return Request("POST", url, {**_JSON_HEADERS}, _event(config, push).encode())
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
     """POST /server-side/batch-events: several events. It has no use for a *nonce*."""
+    path = "batch-events-v2?a=%s&env=%s&" + _FME_SDK if config.fme else (
+        "batch-events?a=%s&" + _FULLSTACK_SDK + "&env=%s")
+    url = config.base_url + "/server-side/" + path % (config.account_id, config.env)
     headers = {**_JSON_HEADERS, "Authorization": config.sdk_key}
     body = '{"ev": [%s]}' % ", ".join(events)
-    return Request("POST", config.batch_url, headers, body.encode())
+    return Request("POST", url, headers, body.encode())
 
 
 def _batches(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
@@ -1867,34 +1851,32 @@ def _until(timeout: Any) -> float:
 class Client:
     """Sends pushes of one account and environment to VWO, in the background.
 
-    *account_id*: a positive int, or its digits as a str. *sdk_key*: the SDK key of the
-    environment. Both are in the VWO application, under the account's SDK settings.
+    *account_id* (a positive int, or its digits) and *sdk_key* (of the environment; a str)
+    are in the VWO application, under the account's SDK settings. The options:
 
-    collection_prefix  data residency, e.g. "eu01" (default: none)
+    collection_prefix  data residency, e.g. "eu01"; one path segment
     event_arch         True for a FullStack account with VWO's events architecture
     fme                True for an FME account: values may be numbers and bools
     base_url           https:// or http://, with a port and a path at most
-    timeout            seconds for one attempt, from connect to last byte, in all (5.0)
-    max_attempts       tries per request, the first included (4)
-    max_pending        dimensions accepted and not yet settled (10,000)
-    max_workers        daemon threads at most, each with one connection (2); 1 keeps the
-                       order of pushes
-    max_batch          most dimensions (FME: pushes) in one request, 1 to 5000; 1: no
-                       batches (1000)
-    exit_timeout       seconds that the interpreter's exit may wait, 0 allowed (2.0)
-    on_result          called with a `PushResult` for every accepted push, by a worker,
-                       or by the thread that flushes, closes or exits. Keep it short:
-                       every push gets its call, also when the time of a close or an exit
-                       is over. What it raises is logged
-    ssl_context        an ssl.SSLContext (default: verified, the system's certificates,
-                       SSL_CERT_FILE obeyed)
-    transport          callable(Request, timeout in seconds) -> HTTP status, instead of
-                       the network
+    timeout            seconds for one attempt, from connect to last byte, in all
+    max_attempts       tries per request, the first included
+    max_pending        dimensions accepted and not yet settled: the bound of memory
+    max_workers        daemon threads, each with one connection; 1 keeps the order of pushes
+    max_batch          dimensions (FME: pushes) in one request, 1 to 5000; 1: no batches
+    exit_timeout       seconds that the interpreter's exit may wait; may be 0
+    on_result          called with a `PushResult` for every accepted push, by a worker, or
+                       by the thread that flushes, closes or exits. Keep it short: every
+                       push gets its call, also when the time of a close or an exit is
+                       over. What it raises is logged
+    ssl_context        an ssl.SSLContext; None: one that verifies, with the certificates of
+                       the system or of SSL_CERT_FILE
+    transport          callable(Request, timeout in seconds) -> HTTP status, instead of the
+                       network
 
-    Raises `ValueError` or `TypeError` that names the option. Makes no network call and
-    starts no thread, but imports all that sending needs: do it while the program
-    starts. Any thread may call any method. A client works in forked children, where it
-    starts empty; it can be neither pickled nor copied.
+    Raises `ValueError` that names the option. Makes no network call and starts no thread,
+    but imports all that sending needs: do it while the program starts. Any thread may call
+    any method. A client works in forked children, where it starts empty; it can be neither
+    pickled nor copied.
     """
 
     def __init__(
@@ -1916,7 +1898,8 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
         transport: Callable[[Request, float], int] | None = None,
     ) -> None:
-        network, given = transport is None, locals()
+        given = locals()  # every argument by its name
+        network = transport is None
         _load(network)
         self._config = config = _checked_options(given)
         config.account_id = _digits(account_id)
@@ -1938,7 +1921,7 @@ class Client:
         Reads accountId, sdkKey, collectionPrefix, isEventArchEnabled and
         isWebConnectivityEnabled, and guesses nothing: the string "false" is an error. A
         file with features is that of an FME account. *options* are those of `Client`, and
-        win. Raises `ValueError` or `TypeError` that names the member or the option.
+        win. Raises `ValueError` that names the member or the option.
         """
         _load(network=False)
         found: Any = _parsed(settings) if type(settings) in (str, bytes) else settings
@@ -2115,13 +2098,12 @@ def _parsed(text: Any) -> Any:
 
 def _fetch(connection: _Connection, config: _Config) -> dict[str, Any]:
     """The settings that VWO keeps for a client. Raises what `fetch_settings` raises."""
-    endpoint, fme, body, why = config.endpoint, config.fme, b"", ""
-    query = _query(
-        ("a", config.account_id), ("i", config.sdk_key), ("r", _nonce(random.Random())),
-        ("platform", "server"), ("api-version", "1"),
-        *((*_FME_SDK, ("s", "prod")) if fme else _FULLSTACK_SDK))
-    url = "%s%s/server-side/%s?%s" % (
-        endpoint.origin, endpoint.path, "v2-settings" if fme else "settings", query)
+    name, sdk = (("v2-settings", _FME_SDK + "&s=prod") if config.fme else
+                 ("settings", _FULLSTACK_SDK))
+    url = "%s%s/server-side/%s?a=%s&i=%s&r=%s&platform=server&api-version=1&%s" % (
+        config.endpoint.origin, config.endpoint.path, name, config.account_id, config.env,
+        _nonce(random.Random()), sdk)
+    body, why = b"", ""
     try:
         answer = connection.exchange(
             Request("GET", url, {**_HEADERS}, None), config.timeout)
