@@ -733,7 +733,7 @@ class OptionsTest(Quiet):
         "ssl_context": [1, "x", True, object(), {}]}
     ACCEPTED = {
         "account_id": [1, 12345, "1", "12345", 2 ** 63],
-        "sdk_key": ["k", "0", "a b", "a+b&c=d%/#?\"\\", "~" * 500],
+        "sdk_key": ["k", Liar("0"), "a b", "a+b&c=d%/#?\"\\", "~" * 500],
         "collection_prefix": [None, "", "/", "///", "eu01", "/eu01/", "a-b._~9", "..."],
         "timeout": [1, 0.001, 5.0, 86400, 1e9], "exit_timeout": [0, 0.0, 2, 2.5, 1e9],
         "max_attempts": [1, 4, 10 ** 9], "max_pending": [1, 10 ** 9],
@@ -892,7 +892,7 @@ class UuidTest(Quiet):
                     error, "account_id", vwo_push.visitor_uuid, account_id, "u")
             for user_id in users:
                 self.assertRaisesRegex(error, "user_id", vwo_push.visitor_uuid, 1, user_id)
-        for huge in [10 ** 5000] * hasattr(sys, "set_int_max_str_digits"):  # has no str
+        for huge in [10 ** 5000, -10 ** 5000] * hasattr(sys, "set_int_max_str_digits"):
             for call in vwo_push.visitor_uuid, vwo_push.Client, vwo_push.fetch_settings:
                 self.assertNames("account_id", call, huge, KEY)
 

@@ -127,6 +127,8 @@ def _load(network: bool) -> None:
     """
     global calendar, email, hashlib, http, json, math, random, re, select, signal, socket
     global ssl, urllib, Mapping, _quoted
+    if "_quoted" in globals() and not network:
+        return
     import hashlib
     import json
     import math
@@ -135,7 +137,6 @@ def _load(network: bool) -> None:
     import signal
     import urllib.parse
     from collections.abc import Mapping  # before 3.13 that is a file of its own
-    _quoted = json.JSONEncoder().encode  # twice as fast as json.dumps
     if network:
         import calendar
         import email.utils
@@ -147,6 +148,7 @@ def _load(network: bool) -> None:
             import ssl
         except ImportError:  # a Python built without OpenSSL can still speak http://
             pass
+    _quoted = json.JSONEncoder().encode  # twice as fast as json.dumps
 
 
 def _is_interrupt(error: BaseException) -> bool:
@@ -1848,6 +1850,16 @@ def _until(timeout: Any) -> float:
     return _now() + seconds
 
 
+def _parsed(text: Any) -> Any:
+    """JSON text as an object; None where it is not JSON: an error would hold the text, and
+    with it the SDK key."""
+    try:
+        # A Byte Order Mark, which json passes over in bytes.
+        return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
+    except (ValueError, RecursionError):
+        return None
+
+
 class Client:
     """Sends pushes of one account and environment to VWO, in the background.
 
@@ -2026,16 +2038,11 @@ class Client:
         """
         sender = self._sender()
         accepted, delivered, failed = sender.counts()
-        return {
-            "accepted": accepted,
-            "delivered": delivered,
-            "failed": failed,
-            "pending": accepted - delivered - failed,
-            "invalid": _ticks(sender.invalid),
-            "dropped": _ticks(sender.dropped),
-            "requests": _ticks(sender.first_tries) + _ticks(sender.retries),
-            "retries": _ticks(sender.retries),
-        }
+        retries = _ticks(sender.retries)
+        return {"accepted": accepted, "delivered": delivered, "failed": failed,
+                "pending": accepted - delivered - failed,
+                "invalid": _ticks(sender.invalid), "dropped": _ticks(sender.dropped),
+                "requests": _ticks(sender.first_tries) + retries, "retries": retries}
 
     def requests_for(*args: Any, **kwargs: Any) -> list[Request]:
         """Return the requests that this push alone would make, and send nothing.
@@ -2084,16 +2091,6 @@ class Client:
 
 
 # -- Settings ----------------------------------------------------------------------------
-
-
-def _parsed(text: Any) -> Any:
-    """JSON text as an object; None where it is not JSON: an error would hold the text, and
-    with it the SDK key."""
-    try:
-        # A Byte Order Mark, which json passes over in bytes.
-        return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _fetch(connection: _Connection, config: _Config) -> dict[str, Any]:
