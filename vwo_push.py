@@ -115,7 +115,10 @@ FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lam
 _now: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "CLOCK_MONOTONIC")
     else partial(time.perf_counter))
-_quoted: Callable[[Any], str]  # a value as JSON; bound by _load
+
+# Bound by _load. They are two or three times as fast as json.dumps and quote.
+_quoted: Callable[[Any], str]  # a value as JSON
+_escapes: dict[int, str]  # an ASCII character as a URL has it
 
 
 def _load(network: bool) -> None:
@@ -126,8 +129,8 @@ def _load(network: bool) -> None:
     imports, too, what the standard library would import later.
     """
     global calendar, email, hashlib, http, json, math, random, re, select, signal, socket
-    global ssl, urllib, Mapping, _quoted
-    if "_quoted" in globals() and not network:
+    global ssl, urllib, Mapping, _quoted, _escapes
+    if "_escapes" in globals() and not network:
         return
     import hashlib
     import json
@@ -148,7 +151,8 @@ def _load(network: bool) -> None:
             import ssl
         except ImportError:  # a Python built without OpenSSL can still speak http://
             pass
-    _quoted = json.JSONEncoder().encode  # twice as fast as json.dumps
+    _quoted = json.JSONEncoder().encode
+    _escapes = {code: urllib.parse.quote(chr(code), safe="") for code in range(128)}
 
 
 def _is_interrupt(error: BaseException) -> bool:
@@ -343,9 +347,6 @@ _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
 # Which SDK is asking, in a query.
 _FULLSTACK_SDK = "sdk=%s&sdk-v=%s" % (SDK_NAME, __version__)
 _FME_SDK = "sn=%s&sv=%s" % (SDK_NAME, __version__)
-# An ASCII character as a URL has it; str.translate is three times as fast as quote.
-_ESCAPES = {ord(char): char if char.isalnum() or char in "-._~" else "%%%02X" % ord(char)
-            for char in map(chr, range(128))}
 
 
 class Request(NamedTuple("Request", [
@@ -371,8 +372,8 @@ def _nonce(source: random.Random) -> str:
 
 def _prepare(config: _Config) -> None:
     """Encode, once, what all requests of a client share."""
-    # Not by urllib.parse.quote: on PyPy a fork would leave its lock taken.
-    config.env = config.sdk_key.translate(_ESCAPES)
+    # Workers never call urllib.parse.quote: on PyPy a fork would leave its lock taken.
+    config.url_key = config.sdk_key.translate(_escapes)
     config.namespace = bytes.fromhex(_uuid5(_UUID_NAMESPACE, config.account_id))
     environment = {RESERVED_KEY: config.sdk_key}
     config.environment = _quoted(environment)[:-1]  # _event adds the dimensions, and }
@@ -426,19 +427,20 @@ def _batch_events(config: _Config, push: _Push) -> list[str]:
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
     """GET /server-side/push, FullStack: a push, and the place of one of its keys."""
     push, at = dimension
-    tags = _tags(push[at], push[at + 1]).translate(_ESCAPES)
+    tags = _tags(push[at], push[at + 1]).translate(_escapes)
     url = ("%s/server-side/push?account_id=%s&u=%s&sId=%d&random=%s&env=%s&ap=server&%s"
            "&tags=%s" % (config.base_url, config.account_id, _visitor(config, push[1]),
-                         push[0], nonce, config.env, _FULLSTACK_SDK, tags))
+                         push[0], nonce, config.url_key, _FULLSTACK_SDK, tags))
     return Request("GET", url, {**_HEADERS}, None)
 
 
 def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
     """POST /events/t: one push."""
     url = ("%s/events/t?en=vwo_syncVisitorProp&a=%s&env=%s&eTime=%d&random=%s&p=FS"
-           "&visitor_ua=&visitor_ip=%s" % (
-               config.base_url, config.account_id, config.env, int(push[0] * 1000), nonce,
-               "&" + _FME_SDK if config.fme else ""))
+           "&visitor_ua=&visitor_ip=" % (config.base_url, config.account_id,
+                                         config.url_key, int(push[0] * 1000), nonce))
+    if config.fme:
+        url += "&" + _FME_SDK
     return Request("POST", url, {**_JSON_HEADERS}, _event(config, push).encode())
 
 
@@ -446,13 +448,13 @@ def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Reques
     """POST /server-side/batch-events: several events. It has no use for a *nonce*."""
     path = "batch-events-v2?a=%s&env=%s&" + _FME_SDK if config.fme else (
         "batch-events?a=%s&" + _FULLSTACK_SDK + "&env=%s")
-    url = config.base_url + "/server-side/" + path % (config.account_id, config.env)
+    url = config.base_url + "/server-side/" + path % (config.account_id, config.url_key)
     headers = {**_JSON_HEADERS, "Authorization": config.sdk_key}
     body = '{"ev": [%s]}' % ", ".join(events)
     return Request("POST", url, headers, body.encode())
 
 
-def _batches(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
+def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     """Batch requests for *pushes*, split by count and by size."""
     parts: list[_Part] = []
     events: list[str] = []
@@ -478,7 +480,7 @@ def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     """The requests for *pushes*, not built yet."""
     batching = config.max_batch > 1
     if batching and len(pushes) > 1:
-        return _batches(config, pushes)
+        return _batch_parts(config, pushes)
     if config.fme or config.event_arch:
         return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
     gets: list[_Part] = [
@@ -486,7 +488,7 @@ def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
         for at in range(2, len(push), 2)]
     if batching and (len(gets) > 1 or len(
             _get_request(config, gets[0][1], "0" * 18).url) > MAX_URL_BYTES):
-        return _batches(config, pushes)
+        return _batch_parts(config, pushes)
     return gets
 
 
@@ -1950,7 +1952,7 @@ class Client:
             "account_id": found["accountId"], "sdk_key": found["sdkKey"],
             "collection_prefix": found.get("collectionPrefix"), "fme": fme,
             # Only FullStack has it.
-            "event_arch": not fme and found.get("isEventArchEnabled", False)}
+            "event_arch": fme is not True and found.get("isEventArchEnabled", False)}
         client = cls(**{**of_file, **options})
         client._config.web_visitors &= web_visitors
         return client
@@ -2098,8 +2100,8 @@ def _fetch(connection: _Connection, config: _Config) -> dict[str, Any]:
     name, sdk = (("v2-settings", _FME_SDK + "&s=prod") if config.fme else
                  ("settings", _FULLSTACK_SDK))
     url = "%s%s/server-side/%s?a=%s&i=%s&r=%s&platform=server&api-version=1&%s" % (
-        config.endpoint.origin, config.endpoint.path, name, config.account_id, config.env,
-        _nonce(random.Random()), sdk)
+        config.endpoint.origin, config.endpoint.path, name, config.account_id,
+        config.url_key, _nonce(random.Random()), sdk)
     body, why = b"", ""
     try:
         answer = connection.exchange(
