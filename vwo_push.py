@@ -228,14 +228,13 @@ class _Invalid(ValueError, TypeError):
 
 
 def _plain(value: Any) -> Any:
-    """Return *value*; if it is of a subclass of str, which may lie about its text, return
-    its text as an exact str."""
+    """Return *value*, a str as an exact one: a subclass may lie about its text."""
     # Not isinstance: it believes a lying __class__.
     return str.__str__(value) if issubclass(type(value), str) else value
 
 
 def _text(name: str, value: Any, most: int = sys.maxsize, least: int = 1) -> str:
-    """Return *value* as an exact str of *least* to *most* code points."""
+    """Return *value* as an exact str of *least* to *most* code points, or raise."""
     text = value if type(value) is str else _plain(value)
     if type(text) is not str:
         raise _Invalid(name + " must be a str", type(value).__name__)
@@ -251,7 +250,7 @@ def _text(name: str, value: Any, most: int = sys.maxsize, least: int = 1) -> str
 
 
 def _digits(account_id: Any) -> str:
-    """Return the digits of an int of at least 0 or of a decimal str, else ""."""
+    """Return the digits of an int of at least 0 or of a decimal str; "" of all else."""
     # Python refuses to write out thousands of digits.
     whole = type(account_id) is int and 0 <= account_id < 10 ** 99
     text = str(account_id) if whole else _plain(account_id)
