@@ -421,8 +421,6 @@ def _batch_events(config: _Config, push: _Push) -> list[str]:
         for at in range(2, len(push), 2)]
 
 
-# The three requests. The second argument is what a _Part has as the second.
-
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
     """GET /server-side/push, FullStack: a push, and the place of one of its keys."""
     push, at = dimension
@@ -1962,10 +1960,7 @@ class Client:
                  user_id: str) -> bool: ...
 
         @overload
-        def push(self, __map: Mapping[str, _Value], user_id: str) -> bool: ...
-
-        @overload
-        def push(self, *, custom_dimension_map: Mapping[str, _Value],
+        def push(self, custom_dimension_map: Mapping[str, _Value],
                  user_id: str) -> bool: ...
 
     def push(*args: Any, **kwargs: Any) -> bool:
