@@ -474,16 +474,14 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
 
 
 def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
-    """The requests for *pushes*, not built yet."""
-    batching = config.max_batch > 1
-    if batching and len(pushes) > 1:
+    """The requests for *pushes*, not built yet. There are max_batch pushes at most."""
+    if len(pushes) != 1:  # 0: an interrupt came before the batch had its pushes
         return _batch_parts(config, pushes)
+    push = pushes[0]
     if config.fme or config.event_arch:
-        return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
-    gets: list[_Part] = [
-        (_get_request, (push, at), (index,)) for index, push in enumerate(pushes)
-        for at in range(2, len(push), 2)]
-    if batching and (len(gets) > 1 or len(
+        return [(_event_request, push, (0,))]
+    gets: list[_Part] = [(_get_request, (push, at), (0,)) for at in range(2, len(push), 2)]
+    if config.max_batch > 1 and (len(gets) > 1 or len(
             _get_request(config, gets[0][1], "0" * 18).url) > MAX_URL_BYTES):
         return _batch_parts(config, pushes)
     return gets
