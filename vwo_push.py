@@ -2135,19 +2135,16 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
 
 # -- Input files: rows of CSV and of JSON Lines ------------------------------------------
 #
-# A loop gets the rows as they were read; *parse* returns (user id, dimensions) of a row;
-# *write* adds a row to the rejects, with the reason in one more column or member.
+# A file becomes (header, rows); the header of JSON Lines is None. Each of the rows is a
+# pair: the row as it was read, and the arguments of `Client.push`, or an `_Invalid` that
+# says why there are none.
 
-_ERROR = "vwo_push_error"  # the column or member with the reason
+_ERROR = "vwo_push_error"  # the last column or member of a reject: the reason
 MAX_LINE_CHARS = 1_000_000  # of an input file; also of a cell
 
 
 class _Stop(Exception):
     """Ends the command; the text says why, and is for the user."""
-
-    def __init__(self, text: str, status: int = 2) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 def _lines(text: IO[str]) -> Iterator[str]:
@@ -2164,89 +2161,79 @@ def _lines(text: IO[str]) -> Iterator[str]:
         yield line
 
 
-class _CsvRows:
-    """CSV with a header: user_id and a column for each dimension, or user_id,key,value."""
-
-    def __init__(self, lines: Iterator[str], columns: str | None) -> None:
-        import csv
-        csv.field_size_limit(MAX_LINE_CHARS)
-        self._csv, self._extra = csv, 0
-        self._writer: Any = None  # of the rejects
-        self._reader = csv.reader(lines, strict=True, skipinitialspace=True)
-        header = next(iter(self), [""])
-        self._extra = header[-1:].count(_ERROR)  # in rejects 1: __iter__ cuts the reason
-        self._header = header[:len(header) - self._extra]
-        if columns is not None:
-            header = [name.strip() for name in columns.split(",")]
-        self._names = [name for name in header if name not in ("user_id", _ERROR)]
-        self._long = {"key", "value"} <= {*self._names}  # user_id,key,value
-        self.member = "key" if self._long else "column"
-        for name in ["user_id", *(self._names or [""])]:
-            if (not name or self._header.count(name) != 1
-                    or self._long and name not in ("user_id", "key", "value")):
-                raise _Stop("the header lacks, repeats or must not have the column %r; "
-                            "expected user_id and a column for each dimension, or user_id,"
-                            "key,value, with commas between; --columns picks some" % name)
-
-    def __iter__(self) -> Iterator[list[str]]:
-        try:
-            for cells in self._reader:
-                cells = [cell.strip() for cell in cells]
-                if cells and cells != [""]:  # not a blank line
-                    yield cells[:len(cells) - self._extra]
-        except self._csv.Error as error:
-            raise _Stop("not CSV, %s; expected quotes around a whole cell, and doubled "
-                        "within" % error) from None
-
-    def parse(self, cells: list[str]) -> tuple[Any, dict[str, Any]]:
-        if len(cells) != len(self._header):
-            raise _Invalid("a row must have %d cells" % len(self._header), str(len(cells)))
-        named = dict(zip(self._header, cells))
-        if self._long:
-            return named["user_id"], {named["key"]: named["value"]}
-        return named["user_id"], {name: named[name] for name in self._names if named[name]}
-
-    def write(self, file: IO[str], cells: list[str], why: str) -> None:
-        if self._writer is None:
-            self._writer = self._csv.writer(file)  # lines end in \r\n, or \r is not quoted
-            if not (file.seekable() and file.tell()):  # else the file has its header
-                self._writer.writerow(self._header + [_ERROR])
-        self._writer.writerow(cells + [why])
+def _cells(lines: Iterator[str]) -> Iterator[list[str]]:
+    """The cells of each row of CSV, without the blanks around them; no blank lines."""
+    import csv
+    csv.field_size_limit(MAX_LINE_CHARS)
+    try:
+        for cells in csv.reader(lines, strict=True, skipinitialspace=True):
+            cells = [cell.strip() for cell in cells]
+            if cells not in ([], [""]):
+                yield cells
+    except csv.Error as error:
+        raise _Stop("not CSV, %s; expected quotes around a whole cell, and doubled within"
+                    % error) from None
 
 
-class _JsonRows:
-    """JSON Lines: {"user_id": ..., "dimensions": {...}}."""
+def _csv_rows(lines: Iterator[str], columns: str | None) -> tuple[list[str], Iterator[Any]]:
+    """Rows of user_id and a column for each dimension, or of user_id,key,value."""
+    rows = _cells(lines)
+    header = next(rows, [""])
+    end = -1 if header[-1] == _ERROR else None  # rejects are read without the reason
+    header = header[:end]
+    wanted = header if columns is None else [name.strip() for name in columns.split(",")]
+    names = [name for name in wanted if name not in ("user_id", _ERROR)]
+    is_long = {"key", "value"} <= {*names}
+    allowed = ["user_id", "key", "value"] if is_long else header
+    for name in ["user_id", *(names or [""])]:
+        if not name or header.count(name) != 1 or name not in allowed:
+            raise _Stop("the header lacks, repeats or must not have the column %r; "
+                        "expected user_id and a column for each dimension, or user_id,"
+                        "key,value, with commas between; --columns picks some" % name)
 
-    member = "member"
+    def parsed(cells: list[str]) -> tuple[Any, Any]:
+        cells = cells[:end]
+        if len(cells) != len(header):
+            why = "a row must have %d cells" % len(header)
+            return cells, _Invalid(why, str(len(cells)))
+        row = dict(zip(header, cells))
+        if is_long:
+            dimensions = {row["key"]: row["value"]}
+        else:
+            dimensions = {name: row[name] for name in names if row[name]}
+        return cells, (dimensions, row["user_id"])
 
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for line in map(str.strip, self._lines):
-            if line:
-                row = _parsed(line)
-                yield row if _is_mapping(row) else {"vwo_push_line": line}
-
-    def parse(self, row: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if not _is_mapping(row.get("dimensions")):
-            raise _Invalid('a line must be {"user_id": "...", "dimensions": {...}}')
-        return row.get("user_id"), row["dimensions"]
-
-    def write(self, file: IO[str], row: dict[str, Any], why: str) -> None:
-        file.write(json.dumps(dict(row, **{_ERROR: why})) + "\n")
+    return header, map(parsed, rows)
 
 
-def _rows_of(lines: Iterator[str], columns: str | None) -> _CsvRows | _JsonRows:
+def _json_row(line: str) -> tuple[Any, Any]:
+    row = _parsed(line)
+    if not _is_mapping(row):
+        row = {"vwo_push_line": line}
+    if not _is_mapping(row.get("dimensions")):
+        return row, _Invalid('a line must be {"user_id": "...", "dimensions": {...}}')
+    return row, (row["dimensions"], row.get("user_id"))
+
+
+def _rows_of(lines: Iterator[str], columns: str | None,
+             ) -> tuple[list[str] | None, Iterator[Any]]:
     """Tell the format by the first character."""
     first = next((line for line in lines if line.strip()), "")
-    if first.strip()[:1] == "[":
-        raise _Stop("a JSON array; expected a JSON object in each line: jq -c '.[]' FILE")
-    if first.strip()[:1] not in ("", "{"):
-        return _CsvRows(chain([first], lines), columns)
+    lines = chain([first], lines)
+    if first and not first.lstrip().startswith("{"):
+        return _csv_rows(lines, columns)
     if first and columns is not None:
         raise _Stop("not CSV; --columns is for CSV")
-    return _JsonRows(chain([first], lines))  # or an empty file, as rejects may be
+    return None, (_json_row(line) for line in map(str.strip, lines) if line)
+
+
+def _write(file: IO[str], row: Any, why: str) -> None:
+    """Add a row to the rejects, in the format of the input."""
+    if isinstance(row, dict):
+        file.write(json.dumps({**row, _ERROR: why}) + "\n")
+    else:
+        import csv
+        csv.writer(file).writerow([*row, why])  # ends in \r\n, or \r would not be quoted
 
 
 # -- Command line ------------------------------------------------------------------------
@@ -2300,7 +2287,8 @@ def _print(text: str, stream: Any) -> None:
     except OSError as error:  # a closed pipe, a full disk
         _cut_off(stream)  # or Python tries again at exit
         if stream is not sys.stderr:
-            raise _Stop("the output cannot be written: %s" % error.strerror, 1) from None
+            _complain("the output cannot be written: %s" % error.strerror)
+            sys.exit(1)
 
 
 def _say(text: str) -> None:
@@ -2311,29 +2299,8 @@ def _complain(text: object) -> None:
     _print("vwo_push: %s\n" % " ".join(str(text).split()), sys.stderr)
 
 
-def _parse(argv: Sequence[str] | None) -> Any:
-    import argparse
-    parser = argparse.ArgumentParser(
-        "vwo_push", _USAGE, "Tag users with custom dimensions in VWO.", _NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--version", action="version", version="vwo_push " + __version__)
-    parser.add_argument("push", nargs="*", metavar="KEY VALUE USER_ID",
-                        help="one push; prints true or false")
-    for name, takes, text in _HELP:
-        more: dict[str, Any] = {"action": "store_true", "default": None}
-        if takes:
-            more = {"metavar": takes, "type": {"N": int, "SECONDS": float}.get(takes, str)}
-        parser.add_argument(name, help=text, **more)
-    args = parser.parse_args(argv)
-    args.source = vars(args)["from"]  # from is no name in Python
-    forms = [args.check, args.demo, args.source is not None, args.push]
-    of_a_file = [args.columns, args.rejects, args.skip]
-    if (sum(map(bool, forms)) != 1 or len(args.push) not in (0, 3)
-            or args.dry_run and (args.check or args.demo)
-            or args.source is None and of_a_file != [None] * 3 or (args.skip or 0) < 0):
-        parser.error("give KEY VALUE USER_ID, or --check, or --demo, or --from FILE, which "
-                     "alone takes --columns, --rejects, and --skip of at least 0")
-    return args
+def _accept(request: Request, seconds: float) -> int:
+    return 204  # the transport of a dry run
 
 
 def _client(args: Any, **more: Any) -> Client:
@@ -2348,9 +2315,16 @@ def _client(args: Any, **more: Any) -> Client:
         raise _Stop("no credentials: set VWO_ACCOUNT_ID and VWO_SDK_KEY")
     more.update({name: vars(args)[name] for name in _CLIENT_OPTIONS
                  if vars(args)[name] is not None})
-    if args.dry_run:  # without the key, nothing can print it; nobody calls the transport
-        more.update(sdk_key="X" * 32, transport=int)
+    if args.dry_run:  # without the key, nothing can print it
+        more.update(sdk_key="X" * 32, transport=_accept)
     return Client.from_settings(settings, **more)
+
+
+def _show(requests: Iterable[Request]) -> None:
+    for request in requests:
+        head = "".join("%s: %s\n" % header for header in request.headers.items())
+        body = "\n%s\n" % request.body.decode() if request.body else ""
+        _say("%s %s\n%s%s" % (request.method, request.url, head, body))
 
 
 def _push_one(args: Any) -> int:
@@ -2363,156 +2337,163 @@ def _push_one(args: Any) -> int:
     return 0 if delivered else 1
 
 
-def _show(requests: Iterable[Request]) -> None:
-    for request in requests:
-        head = "".join("%s: %s\n" % header for header in request.headers.items())
-        body = "\n%s\n" % request.body.decode() if request.body else ""
-        _say("%s %s\n%s%s" % (request.method, request.url, head, body))
-
-
 class _Backfill:
-    """Pushes every row of a file. In the end, read == delivered + rejected + skipped. The
-    main thread does all of it; the worker of the client only adds to the results."""
+    """Pushes every row of a file. The rows get their outcomes in the order of the file:
+    the first ones are done, and done == delivered + rejected + skipped at any moment; those
+    behind them are pending. All of this runs on the main thread; the worker of the client
+    only adds to the results."""
 
     def __init__(self, args: Any, source: Any) -> None:
         self._args, self._source, self._skip = args, source, args.skip or 0
         self._name = "stdin" if args.source == "-" else args.source
-        self._cause, self._status = "", 0  # why it ends before the file does; exit status
-        self._until = float("inf")  # until then it waits for what is in flight
-        self._results: deque[PushResult] = deque()  # not yet counted
-        self._pending: deque[tuple[int, Any]] = deque()  # (number, row), no result yet
-        self._read = self._delivered = self._rejected = 0
-        self._has_rejects = args.rejects is not None  # are all rejects in a file?
-        self._shows_progress = not (args.quiet or args.dry_run) and (
-            sys.stderr is not None and sys.stderr.isatty())
-        # kind -> [how many rejects, number of the first, why]
-        self._reasons: dict[str, list[Any]] = {}
+        self._done = self._delivered = self._rejected = 0  # rows
+        # (row, why it is refused; or "": its result is to come)
+        self._pending: deque[tuple[Any, str]] = deque()
+        self._results: deque[PushResult] = deque()  # of the first pending rows
+        self._reasons: dict[str, list[int]] = {}  # why -> [how many, row of the first]
+        self._lost = 0  # number of the first row that was rejected and is in no file
         self._began = self._looked = _now()
+        self._cause, self._status = "", 0  # why it ends before the file does; exit status
+        self._until = float("inf")  # until then it waits for what is pending
         self._failures, self._failing = 0, float("inf")  # of requests; since when all fail
         # Status of the last result; how many requests there were before it first came.
         self._last_status: tuple[int | None, int] = (None, 0)
 
     def on_signal(self, number: int, _: object) -> None:
-        """End the run. Raises nothing: the rows would not add up."""
-        seconds = 0.0 if self._status > 128 else SETTLE_SECONDS  # a second signal: no wait
-        self._cut_short("interrupted", 128 + number, seconds)
+        """End the run; a second signal ends its wait. Raises nothing: a row that is on its
+        way between two lines would not be counted."""
+        self._until = 0.0 if self._cause else _now() + SETTLE_SECONDS
+        self._cause, self._status = "interrupted", 128 + number
         _cut_off(self._source)  # Python repeats a read that waits: it finds the end
 
-    def _cut_short(self, why: str, status: int, seconds: float = SETTLE_SECONDS) -> None:
-        """Read no further, and wait at most *seconds* for what is in flight."""
-        if not self._cause or status > 128:
-            self._cause, self._status, self._until = why, status, _now() + seconds
+    def _end(self, cause: str, status: int) -> None:
+        """Read no further."""
+        if not self._cause:
+            self._until = _now() + SETTLE_SECONDS
+            self._cause, self._status = cause, status
 
     def run(self) -> int:
         try:
-            self._rows = _rows_of(_lines(self._source), self._args.columns)
+            self._header, rows = _rows_of(_lines(self._source), self._args.columns)
         except _Stop as stop:
             if self._cause:  # a signal has cut the header off
                 return self._summary()
             raise _Stop("%s: %s" % (self._name, stop)) from None
-        # One worker keeps the rows in order. _wait bounds what is pending; max_pending
-        # would refuse rows. The client comes first: bad options must not empty the rejects.
-        with _client(self._args, max_workers=1, max_pending=sys.maxsize,
-                     on_result=self._results.append) as self._client, \
-                self._open_rejects() as self._rejects:
-            self._read_all()
-            self._wait(0)
-            self._client.close(0)
-            for number, row in self._pending:
-                self._reject(number, row, "not delivered in time")
-            self._show_progress("\n")
-        return self._summary()
-
-    def _open_rejects(self) -> IO[str]:
         path, mode = self._args.rejects, "w" if self._args.skip is None else "a"
         if path and os.path.exists(path) and os.path.samefile(path, self._source.fileno()):
             raise _Stop("--rejects must not be the file that is read")
-        # Written line by line, or a crash would lose some.
-        return open(path or os.devnull, mode, 1, encoding="utf-8", newline="")
+        # One worker keeps the rows in order. _push_all bounds what is pending: max_pending
+        # would refuse rows. The client comes first: bad options must not empty the rejects.
+        # Those are written line by line, or a crash would lose some.
+        with _client(self._args, max_workers=1, max_pending=sys.maxsize,
+                     on_result=self._results.append) as self._client, \
+                open(path or os.devnull, mode, 1, encoding="utf-8",
+                     newline="") as self._rejects:
+            self._push_all(rows)
+            self._settle(0)
+            self._client.close(0)
+            self._settle(0)  # of what was still pending: the error "closed"
+            self._show_progress("\n")
+        return self._summary()
 
-    def _read_all(self) -> None:
+    def _push_all(self, rows: Iterator[Any]) -> None:
         try:
-            for row in self._rows:
+            for row, push in rows:
                 if self._cause:  # by a signal: the row may be cut off
                     break
-                self._read += 1
-                if self._read > self._skip:
-                    self._push(row)
-                self._wait(MAX_BACKFILL_PENDING - 1)
-                if _now() - self._looked > 0.2:
-                    self._look()
+                if self._done < self._skip:
+                    self._done += 1
+                else:
+                    self._pending.append((row, self._push(push)))
+                is_full = len(self._pending) >= MAX_BACKFILL_PENDING
+                if is_full or _now() - self._looked > 0.2:
+                    self._settle(MAX_BACKFILL_PENDING - 1)
         except (_Stop, OSError) as stop:
-            self._cut_short("row %d of %s: %s" % (self._read + 1, self._name, stop), 1)
+            number = self._done + len(self._pending) + 1
+            self._end("row %d of %s: %s" % (number, self._name, stop), 1)
 
-    def _push(self, row: Any) -> None:
+    def _push(self, push: Any) -> str:
+        """Push a row. Return why it is refused, or "" if it is not."""
         where = ""
         try:
-            user_id, dimensions = self._rows.parse(row)
-            if not self._args.dry_run and self._client.push(dimensions, user_id):
-                self._pending.append((self._read, row))
-                return
-            for name, value in dimensions.items():  # which one is not valid?
-                where = "%s %s: " % (self._rows.member, name)
+            if isinstance(push, _Invalid):
+                raise push
+            if self._client.push(*push):
+                if self._args.dry_run:
+                    _show(self._client.requests_for(*push))
+                return ""
+            for name, value in push[0].items():  # which one is not valid?
+                where = "dimension %s: " % name
                 self._client.requests_for(name, value, "user")
             where = ""
-            requests = self._client.requests_for(dimensions, user_id)
-            if not self._args.dry_run:
-                raise _Invalid("out of memory")
-            _show(requests)
+            self._client.requests_for(*push)
+            return "out of memory"
         except _Invalid as invalid:
-            self._reject(self._read, row, where + str(invalid), invalid.kind)
+            return where + str(invalid)
 
-    def _reject(self, number: int, row: Any, why: str, kind: str = "") -> None:
-        self._rejected += 1
-        self._reasons.setdefault(kind or why, [0, number, why])[0] += 1
-        try:
-            self._rows.write(self._rejects, row, why)
-        except OSError as error:
-            _cut_off(self._rejects)  # or closing it fails, too
-            self._has_rejects = False
-            self._cut_short("the rejects cannot be written: %s" % error.strerror, 1)
-
-    def _wait(self, most: int) -> None:
-        """Wait until at most *most* rows have no result, or the time is over."""
-        while len(self._pending) > most and _now() < self._until:
+    def _settle(self, limit: int) -> None:
+        """Give rows their outcomes, until at most *limit* are pending or time is over."""
+        while True:
+            self._looked, stats = _now(), self._client.stats()
+            while self._pending and (self._pending[0][1] or self._results):
+                row, why = self._pending.popleft()
+                self._done += 1
+                if why:
+                    self._reject(row, why)
+                else:
+                    self._record(row, self._results.popleft(), stats["requests"])
+            self._give_up_if_dead(stats)
+            self._show_progress("")
+            if len(self._pending) <= limit or self._looked > self._until:
+                return
             # Not longer, or a signal is seen late. Where no thread starts, this one sends,
             # and less than 10 s would cut off the answers of a slow server.
             self._client.flush(0.1 if threading.active_count() > 1 else 10.0)
-            self._look()
 
-    def _look(self) -> None:
-        """Count the results, show the progress, and end the run if nothing gets through."""
-        # Stats first: then at most the last of their requests has no result yet.
-        self._looked, stats = _now(), self._client.stats()
-        while self._results:
-            self._record(self._results.popleft(), stats["requests"])
-        status, before = self._last_status
-        dead = 400 <= (status or 0) < 500 and stats["requests"] - before > DEAD_REQUESTS
-        failures = stats["failed"] + stats["retries"]
-        if failures > self._failures:
-            self._failures, self._failing = failures, min(self._failing, self._looked)
-            dead |= self._looked - self._failing > DEAD_SECONDS
-        if dead:
-            self._cut_short("nothing gets through any more; try --check", 3)
-        self._show_progress("")
-
-    def _record(self, result: PushResult, requests: int) -> None:
-        number, row = self._pending.popleft()  # one worker: results come in order
+    def _record(self, row: Any, result: PushResult, requests: int) -> None:
         if result.status != self._last_status[0]:
             self._last_status = result.status, requests - 1
         if result.delivered:
             self._delivered += 1
             self._failing = float("inf")
         else:
-            self._reject(number, row, "%s, %s, attempts: %d" % (
-                result.error, result.detail, result.attempts))
+            self._reject(row, "%s, %s, attempts: %d" % (
+                result.error, result.detail or "not delivered in time", result.attempts))
+
+    def _give_up_if_dead(self, stats: dict[str, int]) -> None:
+        """End the run if nothing gets through any more."""
+        status, before = self._last_status
+        is_dead = 400 <= (status or 0) < 500 and stats["requests"] - before > DEAD_REQUESTS
+        failures = stats["failed"] + stats["retries"]
+        if failures > self._failures:
+            self._failures, self._failing = failures, min(self._failing, self._looked)
+            is_dead |= self._looked - self._failing > DEAD_SECONDS
+        if is_dead:
+            self._end("nothing gets through any more; try --check", 3)
+
+    def _reject(self, row: Any, why: str) -> None:
+        self._rejected += 1
+        if why in self._reasons or len(self._reasons) < 10:  # more would fill the memory
+            self._reasons.setdefault(why, [0, self._done])[0] += 1
+        try:
+            if self._header and self._rejected == 1 and not (
+                    self._rejects.seekable() and self._rejects.tell()):
+                _write(self._rejects, self._header, _ERROR)  # the file is empty
+            _write(self._rejects, row, why)
+        except OSError as error:
+            _cut_off(self._rejects)  # or closing it fails, too
+            self._args.rejects = None  # from now on there is no such file
+            self._end("the rejects cannot be written: %s" % error.strerror, 1)
+        if self._args.rejects is None:
+            self._lost = self._lost or self._done
 
     def _totals(self, word: str) -> str:
         return "%s %d, delivered %d, rejected %d, skipped %d" % (
-            word, self._read, self._delivered, self._rejected, min(self._read, self._skip))
+            word, self._done, self._delivered, self._rejected, min(self._done, self._skip))
 
     def _show_progress(self, end: str) -> None:
-        if not self._shows_progress:
+        if self._args.quiet or self._args.dry_run or not (
+                sys.stderr is not None and sys.stderr.isatty()):
             return
         seconds = _now() - self._began
         text = "%s, %d/s" % (self._totals("row"), self._delivered / max(seconds, 0.001))
@@ -2523,36 +2504,34 @@ class _Backfill:
         _print("\r\x1b[K" + text + end, sys.stderr)
 
     def _summary(self) -> int:
-        for number, first, why in sorted(self._reasons.values(), reverse=True)[:10]:
+        for why, (number, first) in self._reasons.items():
             _complain("%d rejected, the first is row %d of %s: %s" % (
                 number, first, self._name, why))
         if self._cause:
-            done = [max(self._read, self._skip)]
-            if not self._has_rejects:  # resume with the first row that is in no file
-                done += [first - 1 for _, first, _ in self._reasons.values()]
-            _complain("%s; resume with --skip %d" % (self._cause, min(done)))
+            skip = self._lost - 1 if self._lost else max(self._done, self._skip)
+            _complain("%s; resume with --skip %d" % (self._cause, skip))
         if not self._args.dry_run:
             _say(self._totals("read"))
         return self._status or int(self._rejected > 0)
 
 
 def _push_many(args: Any) -> int:
-    import contextlib
     import logging  # else the client says on stderr what _summary says
     import signal
     logging.getLogger("vwo_push").addHandler(logging.NullHandler())
     piped = args.source == "-"
-    with contextlib.ExitStack() as stack:
-        # Bytes that are not UTF-8 become surrogates, for _lines to find: a strict decoder
-        # would raise up to 8 KiB early.
-        source = stack.enter_context(open(
-            0 if piped else args.source, encoding="utf-8-sig", newline="",
-            errors="surrogateescape", closefd=not piped))
+    # Bytes that are not UTF-8 become surrogates, for _lines to find: a strict decoder
+    # would raise up to 8 KiB early.
+    with open(0 if piped else args.source, encoding="utf-8-sig", newline="",
+              errors="surrogateescape", closefd=not piped) as source:
         backfill = _Backfill(args, source)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.signal(number, backfill.on_signal)
-            stack.callback(signal.signal, number, before)
-        return backfill.run()
+        before = [(number, signal.signal(number, backfill.on_signal))
+                  for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            return backfill.run()
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
 
 
 _STEPS = {  # of --check, and the advice where a step fails
@@ -2612,16 +2591,14 @@ def _demo(args: Any) -> int:
         collector.settimeout(10)  # nothing comes if no thread can be started
         url = "http://127.0.0.1:%d" % collector.getsockname()[1]
         for options, push in _DEMO:
-            given = "".join(", %s=%r" % option for option in options.items())
-            _say('Client(1, "demo-key", base_url=%r%s).push%r\n' % (url, given, push))
-            with Client(1, "demo-key", base_url=url, **options) as client:
+            options = {**options, "base_url": url}
+            _say("Client(1, 'demo-key', **%r).push%r\n" % (options, push))
+            with Client(1, "demo-key", **options) as client:
                 client.push(*push)
                 with collector.accept()[0] as connection:
                     # In one piece, as the client sends a short request.
                     head, _, body = connection.recv(65536).decode().partition("\r\n\r\n")
                     connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-                if not client.flush(10):
-                    return 1
             visitor, dimensions = _read_back(head.split()[1], body)
             _say("%s\n\n%s\nread back: user %s, visitor %s, %s\nstats: %s\n" % (
                 head, body, push[-1], visitor, json.dumps(dimensions),
@@ -2629,21 +2606,52 @@ def _demo(args: Any) -> int:
     return 0
 
 
+def _parse(argv: Sequence[str] | None) -> Any:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        # argparse would leave a closed pipe to the exit of Python, which complains.
+        def _print_message(self, message: str, file: Any = None) -> None:
+            _print(message, file or sys.stderr)
+
+    parser = Parser(
+        "vwo_push", _USAGE, "Tag users with custom dimensions in VWO.", _NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version="vwo_push " + __version__)
+    parser.add_argument("push", nargs="*", metavar="KEY VALUE USER_ID",
+                        help="one push; prints true or false")
+    for name, takes, text in _HELP:
+        more: dict[str, Any] = {"action": "store_true", "default": None}
+        if takes:
+            more = {"metavar": takes, "type": {"N": int, "SECONDS": float}.get(takes, str)}
+        parser.add_argument(name, help=text, **more)
+    args = parser.parse_args(argv)
+    args.source = vars(args)["from"]  # from is no name in Python
+    forms = [(args.check, _check), (args.demo, _demo), (args.push, _push_one),
+             (args.source is not None, _push_many)]
+    args.forms = [form for is_given, form in forms if is_given]
+    of_a_file = [args.columns, args.rejects, args.skip]
+    if (len(args.forms) != 1 or len(args.push) not in (0, 3)
+            or args.dry_run and (args.check or args.demo)
+            or args.source is None and of_a_file != [None] * 3 or (args.skip or 0) < 0):
+        parser.error("give KEY VALUE USER_ID, or --check, or --demo, or --from FILE, which "
+                     "alone takes --columns, --rejects, and --skip of at least 0")
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line with *argv* (default: `sys.argv`); return the exit status."""
     import contextlib
     args = _parse(argv)
-    form = (_demo if args.demo else _check if args.check else
-            _push_many if args.source is not None else _push_one)
     try:
         with contextlib.redirect_stdout(None if args.quiet else sys.stdout):
-            return form(args)
+            return int(args.forms[0](args))
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
     except (_Stop, OSError, TypeError, ValueError) as error:
         _complain(error)
-        return getattr(error, "status", 1 if args.check else 2)
+        return 1 if args.check and not isinstance(error, _Stop) else 2
 
 
 if __name__ == "__main__":
