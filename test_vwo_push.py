@@ -3064,20 +3064,6 @@ def answer(status, body=b"", more=b""):
 OK, NO = answer(200, b"ok"), answer(503)
 NO_SUCH_NAME = socket.EAI_NONAME, "Name or service not known"
 
-# As CERTIFICATE, of the same key, and valid on the first day of 2020 only.
-EXPIRED = """\
------BEGIN CERTIFICATE-----
-MIIBVjCB/KADAgECAgECMAoGCCqGSM49BAMCMA4xDDAKBgNVBAMMA29sZDAeFw0y
-MDAxMDEwMDAwMDBaFw0yMDAxMDIwMDAwMDBaMA4xDDAKBgNVBAMMA29sZDBZMBMG
-ByqGSM49AgEGCCqGSM49AwEHA0IABAnb1UEeZBOalYPrRA2Yg+HEUv9NuAzpuZ+E
-rjbhuMOoqDRq2zITUcGZU8Jd9GqaxJeCgSVN87DdFJWAwc2dSh6jSzBJMA8GA1Ud
-EwEB/wQFMAMBAf8wGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/AAABMAoGA1UdDgQD
-BAEBMA4GA1UdDwEB/wQEAwIChDAKBggqhkjOPQQDAgNJADBGAiEAoyMZx2TVWeO4
-T+IC0+l78K7GubEogyXBNPhl6IpQDjwCIQCOvwnQHnRBntC1WvWNqz8OdgPAp17V
-1YPDqHcVX2rm0Q==
------END CERTIFICATE-----
-"""
-
 
 class Peer:
     """The server's end of one connection of a `Raw`."""
@@ -4111,11 +4097,7 @@ class WhyTest(EdgeCase):
         blurts = lambda data: secured(self.raw(
             lambda peer: (peer.send(data), peer.sock.recv(9999), peer.read())).url)
         through = lambda url: dict(trust, https_proxy=url.replace("//", "//s3ntinel@"))
-        expired = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        key = CERTIFICATE[:CERTIFICATE.index("-----BEGIN CERT")]
-        expired.load_cert_chain(self.written(key + EXPIRED))
         trust = dict(SSL_CERT_FILE=self.file)
-        old = dict(SSL_CERT_FILE=self.written(EXPIRED))
         secure, x, refused = self.secure().url, "https://x.test", self.nobody()
         resets = self.raw(after_request(Peer.reset)).url
         mute, hangs_up = self.raw(Peer.wait).url, self.raw(Peer.read).url
@@ -4135,8 +4117,6 @@ class WhyTest(EdgeCase):
                 (hangs_up_early, "tls", self.said(hangs_up_early), trust),
                 (blurts(alert), "tls", "tlsv1 alert protocol version", trust),
                 (blurts(answer(400)), "tls", "wrong version number", trust),
-                (self.raw(tls=expired).url, "tls", "certificate has expired", old),
-                (secure, "tls", "self-signed certificate", old),
                 (secure.replace("127.0.0.1", "wrong.test"), "tls", "Hostname mismatch, "
                  "certificate is not valid for 'wrong.test'.", trust),
                 (x, "proxy", self.said(refused), through(refused)),
@@ -4531,13 +4511,14 @@ class CheckTest(CommandCase):
         refused, proxy, x = self.nobody(), self.raw(always(answer(407))), "https://x"
         odd = self.stub(lambda handler: handler.reply(200, b'{"isEventArchEnabled": "no"}'))
         self.names_lead_to()
-        self.environ(SSL_CERT_FILE=self.written(EXPIRED))  # is read sooner than all
+        self.environ(SSL_CERT_FILE=self.file)  # is read sooner than all
+        other = self.secure().url.replace("127.0.0.1", "other")
         for url, env, step, why, advice in (
                 (refused, {}, "connection", "Errno", "firewall"),
                 ("http://nowhere", {}, "name", "Name or service", "nslookup"),
                 (x, {"https_proxy": refused}, "proxy", "Errno", "HTTPS_PROXY"),
                 (x, {"https_proxy": proxy.url}, "proxy", "407", "http://user:password@"),
-                (self.secure().url, {}, "TLS", "self", "SSL_CERT_FILE"),
+                (other, {}, "TLS", "Hostname mismatch", "SSL_CERT_FILE"),
                 (self.stub(400).url, {}, "answer", "HTTP status 400", "compare .*SDK key"),
                 (self.stub(200).url, {}, "answer", "not a JSON object", "--base-url"),
                 (odd.url, {}, "answer", "event_arch must be", "--base-url")):
