@@ -3779,7 +3779,7 @@ class TlsTest(EdgeCase):
             client.push(bulk, "u-42")
             self.assertFalse(client.flush(TIMEOUT))
             self.assertStats(client, failed=1, requests=2, retries=0)
-            self.deliver(client)
+            self.deliver(client, within=2)
             self.assertEqual(server.connections, 2)
 
     def test_what_tls_itself_says_after_an_answer_costs_no_connection(self):

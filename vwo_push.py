@@ -552,9 +552,9 @@ def _proxy_for(scheme: str, host: str, port: int,
             "%%2F for /; or give a transport for another kind of proxy" % scheme.upper())
     headers: dict[str, str] = {}
     if login:
-        user, _, password = login[:-1].partition(":")
-        pair = urllib.parse.unquote_to_bytes(user + ":" + password)
-        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(pair).decode()
+        login = login[:-1] if ":" in login else login[:-1] + ":"
+        pair = base64.b64encode(urllib.parse.unquote_to_bytes(login))
+        headers["Proxy-Authorization"] = "Basic " + pair.decode()
     return proxy.strip("[]"), number or 80, headers
 
 
@@ -589,24 +589,23 @@ class _Endpoint:
 
     def __init__(self, base_url: str, ssl_context: ssl.SSLContext | None,
                  network: bool) -> None:
-        self.scheme, _, literal, port, path = _split(base_url)
-        self.host = literal.strip("[]")
-        self.port = port or (443 if self.scheme == "https" else 80)
-        self.target = "%s:%d" % (literal, self.port)  # of a CONNECT
-        self.authority = self.target if port else literal
-        self.origin = "%s://%s" % (self.scheme, self.authority)
-        self.path = path.rstrip("/")
-        self.proxy = _proxy_for(self.scheme, self.host, self.port) if network else None
-        tls = network and self.scheme == "https"
-        self.ssl_context = (ssl_context or _tls_context()) if tls else None
+        scheme, _, literal, port, path = _split(base_url)
+        tls = scheme == "https"
+        self.host, number = literal.strip("[]"), port or (443 if tls else 80)
+        self.target = "%s:%d" % (literal, number)  # of a CONNECT
+        authority = self.target if port else literal
+        self.origin, self.path = "%s://%s" % (scheme, authority), path.rstrip("/")
+        self.headers = {"Host": authority}  # of each request
+        self.skipped = len(self.origin)  # of a URL, in the first line of a request
+        self.proxy = _proxy_for(scheme, self.host, number) if network else None
+        self.address = self.proxy[:2] if self.proxy else (self.host, number)  # to call
+        if self.proxy and not tls:  # the proxy has to know where to
+            self.headers.update(self.proxy[2])
+            self.skipped = 0
+        self.ssl_context = (ssl_context or _tls_context()) if network and tls else None
         self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # a call would wait
-        if tls:
+        if self.ssl_context is not None:
             self.not_yet += ssl.SSLWantReadError, ssl.SSLWantWriteError
-
-
-def _head(start: str, headers: dict[str, str]) -> bytes:
-    lines = ["%s: %s\r\n" % header for header in headers.items()]
-    return ("%s HTTP/1.1\r\n%s\r\n" % (start, "".join(lines))).encode("ascii")
 
 
 class _Stream(io.RawIOBase):
@@ -630,7 +629,8 @@ class _Connection:
     any error; other threads may call `shut` only.
 
     The deadline of the attempt bounds every wait, except for a name look-up: Python can
-    neither limit nor stop one.
+    neither limit nor stop one. A request is sent while its answer is read: a server may
+    answer before it has read all, with a 413 for one, and then reads no more.
     """
 
     def __init__(self, endpoint: _Endpoint, gate: Any,
@@ -640,9 +640,10 @@ class _Connection:
         self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
         self._tried: Any = None  # the address that was tried last
-        self._response: http.client.HTTPResponse | None = None
-        self._early: bytes | None = None  # what came before the whole request was sent
+        # What is left of the request to send; None where that has failed.
+        self._unsent: bytes | memoryview | None = b""
         self._heard = False  # has a byte of the answer come?
+        self._response: http.client.HTTPResponse | None = None  # its body is not read yet
         self._used = (0.0, 0.0)  # wall and monotonic time of the last use
         self._shut = False
         self._seconds = self._end = 0.0  # how long the attempt may take; its deadline
@@ -658,7 +659,12 @@ class _Connection:
                     self._check_kept()
                 else:
                     self._open()
-                return self._send_and_receive(request)
+                self.stage = "answer"
+                self._response = answer = self._ask(
+                    request.method, request.url[self._endpoint.skipped:],
+                    {**self._endpoint.headers, **request.headers}, request.body)
+                self._used = time.time(), _now()
+                return answer
             except Exception as error:
                 self.close()
                 if _is_interrupt(error):
@@ -673,11 +679,12 @@ class _Connection:
         answer, self._response = self._response, None
         if answer is None:
             return
+        is_early = self._unsent != b""  # then the server may never read the rest
         # A 204 has no body. A server that announces one may still send it later.
         body_is_left = answer.status == 204 and (
             answer.chunked or answer.getheader("Content-Length", "0") != "0")
         try:
-            if (answer.will_close or self._early is not None or body_is_left
+            if (answer.will_close or is_early or body_is_left
                     or len(answer.read(MAX_ANSWER_BYTES + 1)) > MAX_ANSWER_BYTES):
                 self.close()
         except Exception as error:
@@ -688,6 +695,7 @@ class _Connection:
     def close(self) -> None:
         sock, answer = self._sock, self._response
         self._sock = self._response = None
+        self._unsent = b""
         if answer is not None:  # else the garbage collector closes its parts in any order
             answer.close()
         if sock is not None:
@@ -696,12 +704,11 @@ class _Connection:
     def shut(self) -> None:
         """From another thread: end what the owner waits for, now and later."""
         self._shut, sock = True, self._sock
-        if sock is None:
-            return
         try:
             # Not sock.shutdown: a TLS socket drops its TLS layer there, and its owner would
             # go on in plain text.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            if sock is not None:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
         except (OSError, AttributeError):  # not connected; eventlet has no such method
             pass
 
@@ -714,97 +721,40 @@ class _Connection:
         except (AttributeError, OSError):
             pass
 
-    def receive(self, buffer: Any) -> int:
-        if self._early:
-            part, self._early = self._early[:len(buffer)], self._early[len(buffer):]
-            buffer[:len(part)] = part
-            return len(part)
-        if self._heard and _now() > self._end:
-            raise self._timeout()  # nobody calls _wait where the server floods us
-        received: int = self._call(self._sock.recv_into, buffer)
-        if not received and self._heard and self._response is None:
-            # http.client would take a closed connection for the end of the headers.
-            raise http.client.IncompleteRead(b"")
-        self._heard = self._heard or received > 0
-        return received
-
-    # Waiting.
-
-    def _wait(self, writing: bool) -> None:
-        """Wait until the socket can be read, or if *writing*, be written. Raises `_Failure`
-        at the deadline, after one more look: the answer may be there."""
-        longest = SLOW_SECONDS
-        while True:
-            began = _now()
-            left = self._end - began
-            seconds = max(0.0, min(left, longest))
-            if hasattr(select, "poll"):  # select fails from descriptor 1024 on
-                poll = select.poll()
-                poll.register(self._sock, select.POLLIN | writing * select.POLLOUT)
-                ready = bool(poll.poll(seconds * 1000))
-            else:
-                both = [self._sock]
-                ready = any(select.select(both, both * writing, (), seconds))
-            overslept = _now() - began - seconds
-            if overslept > FROZEN_SECONDS:  # frozen; the attempt gets that time back
-                self._end += overslept
-            if ready:
-                return
-            if left <= 0 or self._shut:  # eventlet does not wake a shut socket
-                raise self._timeout()
-            self._on_wait()
-            longest = FROZEN_SECONDS  # within a longer wait, a freeze would not show
-
-    def _timeout(self) -> _Failure:  # not an OSError: `exchange` would send again
-        awaited = {"proxy": "answer from the proxy", "tls": "TLS handshake"}
-        return _Failure("timeout", "no %s within %g s" % (
-            awaited.get(self.stage, self.stage), self._seconds))
-
-    def _try(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Make one non-blocking socket call; None where it would have to wait."""
-        try:
-            if self._endpoint.ssl_context is None:
-                return call(*args)
-            return _under(self._gate, call, *args)
-        except self._endpoint.not_yet:
-            return None
-
-    def _call(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Make one socket call that reads; wait as often as it would have to."""
-        result = self._try(call, *args)
-        while result is None:
-            self._wait(writing=False)
-            result = self._try(call, *args)
-        return result
-
     # Opening.
+
+    def _check_kept(self) -> None:
+        """Raise an OSError where a kept connection cannot be used again. A NAT forgets it
+        silently; a thawed Lambda finds it closed."""
+        wall, mono = self._used
+        idle = max(time.time() - wall, _now() - mono)  # in a freeze a clock may stand still
+        # The next answer would begin with bytes that nobody asked for. recv does not return
+        # what TLS sends for itself, such as session tickets.
+        if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
+            raise ConnectionError
 
     def _open(self) -> None:
         endpoint = self._endpoint
         self._on_wait()
-        if endpoint.proxy is None:
-            self.stage = "name"
-            self._connect(endpoint.host, endpoint.port)
-        else:
-            self.stage = "proxy"
-            self._connect(*endpoint.proxy[:2])
-            if endpoint.scheme == "https":
+        self.stage = "proxy" if endpoint.proxy else "name"
+        self._connect()
+        if endpoint.ssl_context is not None:
+            if endpoint.proxy:
                 self._tunnel(endpoint.proxy[2])
-        context = endpoint.ssl_context
-        if context is not None:
             self.stage = "tls"
             self._sock = _under(self._gate, partial(
-                context.wrap_socket, self._sock, server_hostname=endpoint.host.rstrip("."),
-                do_handshake_on_connect=False))
-            # do_handshake returns None, which means "not yet" to _call.
-            self._call(lambda: self._sock.do_handshake() or True)
+                endpoint.ssl_context.wrap_socket, self._sock, do_handshake_on_connect=False,
+                server_hostname=endpoint.host.rstrip(".")))
+            while self._try(lambda: self._sock.do_handshake() or True) is None:
+                self._wait()
 
-    def _connect(self, host: str, port: int) -> None:
-        """Connect to an address of *host*. Any may never answer, so each but the last gets
-        a short time. The next call begins with the address that this call tried last: it
-        has answered, or else another address comes last and gets the long time."""
+    def _connect(self) -> None:
+        """Connect to an address of the host. Any may never answer, so each but the last
+        gets a short time. The next call begins with the address that this call tried last:
+        it has answered, or else another address comes last and gets the long time."""
         began = _now()
-        addresses: list[Any] = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        addresses: list[Any] = socket.getaddrinfo(
+            *self._endpoint.address, 0, socket.SOCK_STREAM)
         self._end += _now() - began  # the look-up does not count
         addresses.sort(key=lambda address: address != self._tried)
         if self.stage == "name":
@@ -829,56 +779,22 @@ class _Connection:
     def _tunnel(self, headers: dict[str, str]) -> None:
         """Ask the proxy for a connection to the server."""
         target = self._endpoint.target
-        self._send_all(_head("CONNECT " + target, {"Host": target, **headers}))
-        status = self._receive("CONNECT").status
+        status = self._ask("CONNECT", target, {"Host": target, **headers}).status
         if not 200 <= status < 300:
             raise _Failure("proxy", "HTTP status %d from the proxy" % status,
                            _is_transient(status), status)
 
     # Sending and receiving.
 
-    def _send_and_receive(self, request: Request) -> http.client.HTTPResponse:
-        self.stage = "answer"
-        try:
-            self._send_all(self._serialised(request))
-        except OSError as error:
-            if _is_interrupt(error):
-                raise
-            # The server may have answered, with a 413 for one, and hung up before the end.
-        self._response = answer = self._receive(request.method)
-        self._used = (time.time(), _now())
-        return answer
-
-    def _serialised(self, request: Request) -> bytes:
-        endpoint, target, body = self._endpoint, request.url, request.body
-        headers = {"Host": endpoint.authority, **request.headers}
-        if endpoint.proxy is not None and endpoint.scheme == "http":
-            headers.update(endpoint.proxy[2])
-        else:
-            target = target[len(endpoint.origin):]
+    def _ask(self, method: str, target: str, headers: dict[str, str],
+             body: bytes | None = None) -> http.client.HTTPResponse:
+        """Send a request, and return the answer once its headers are there."""
         if body is not None:
             headers["Content-Length"] = str(len(body))
-        return _head("%s %s" % (request.method, target), headers) + (body or b"")
-
-    def _send_all(self, data: bytes) -> None:
-        """Send *data*, until the server answers: after a 413 it may never read the rest."""
-        view, self._early, self._heard = memoryview(data), None, False
-        while True:
-            view = view[self._try(self._sock.send, view) or 0:]
-            if not view:
-                return
-            self._wait(writing=True)
-            more: bytes | None = self._try(self._sock.recv, 1024)
-            if more is not None:
-                self._early = early = (self._early or b"") + more
-                self._heard = early != b""
-                # A 100 or 103 is no answer yet: the first digit of the last status tells.
-                if not more or early.rpartition(b"HTTP/1.")[2][2:3] not in (b"", b"1"):
-                    return
-                if _now() > self._end:  # _wait does not see it where 103s come without end
-                    raise self._timeout()
-
-    def _receive(self, method: str) -> http.client.HTTPResponse:
+        lines = "".join(["%s: %s\r\n" % header for header in headers.items()])
+        head = "%s %s HTTP/1.1\r\n%s\r\n" % (method, target, lines)
+        self._heard = False
+        self._send(memoryview(head.encode("ascii") + (body or b"")))
         stream: Any = _Stream(self)
         answer = http.client.HTTPResponse(stream, method=method)
         answer.begin()
@@ -887,15 +803,75 @@ class _Connection:
             answer.begin()
         return answer
 
-    def _check_kept(self) -> None:
-        """Raise an OSError where a kept connection cannot be used again. A NAT forgets it
-        silently; a thawed Lambda finds it closed."""
-        wall, mono = self._used
-        idle = max(time.time() - wall, _now() - mono)  # in a freeze a clock may stand still
-        # The next answer would begin with bytes that nobody asked for. recv does not return
-        # what TLS sends for itself, such as session tickets.
-        if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
-            raise ConnectionError
+    def receive(self, buffer: Any) -> int:
+        """Read bytes of the answer into *buffer*; return how many, 0 at its end."""
+        if self._heard and _now() > self._end:
+            raise self._timeout()  # nobody calls _wait where the server floods us
+        received: int | None = self._try(self._sock.recv_into, buffer)
+        while received is None:
+            self._wait()
+            if self._unsent:
+                self._send(self._unsent)
+            received = self._try(self._sock.recv_into, buffer)
+        if not received and self._heard and self._response is None:
+            # http.client would take a closed connection for the end of the headers.
+            raise http.client.IncompleteRead(b"")
+        self._heard = self._heard or received > 0
+        return received
+
+    def _send(self, unsent: bytes | memoryview) -> None:
+        """Send as much as the system takes at once."""
+        try:
+            sent = self._try(self._sock.send, unsent) or 0
+            self._unsent = unsent[sent:] or b""  # an empty view would keep the body
+        except OSError as error:
+            if _is_interrupt(error):
+                raise
+            self._unsent = None  # the server may have answered, and hung up
+
+    def _try(self, call: Callable[..., Any], *args: Any) -> Any:
+        """Make one non-blocking socket call; None where it would have to wait."""
+        try:
+            if self._endpoint.ssl_context is None:
+                return call(*args)
+            return _under(self._gate, call, *args)
+        except self._endpoint.not_yet:
+            return None
+
+    def _wait(self) -> None:
+        """Wait until the socket can be read, or written if something is unsent. Raises
+        `_Failure` at the deadline, unless there is something to read: the answer, perhaps.
+        """
+        longest = SLOW_SECONDS
+        while True:
+            began = _now()
+            left = self._end - began
+            seconds = max(0.0, min(left, longest))
+            ready = self._is_ready(seconds, writing=bool(self._unsent) and left > 0)
+            overslept = _now() - began - seconds
+            if overslept > FROZEN_SECONDS:  # frozen; the attempt gets that time back
+                self._end += overslept
+            if ready:
+                return
+            if left <= 0 or self._shut:  # eventlet does not wake a shut socket
+                raise self._timeout()
+            self._on_wait()
+            longest = FROZEN_SECONDS  # within a longer wait, a freeze would not show
+
+    def _is_ready(self, seconds: float, writing: bool) -> bool:
+        if hasattr(select, "poll"):  # select fails from descriptor 1024 on
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN | writing * select.POLLOUT)
+            return bool(poll.poll(seconds * 1000))
+        both = [self._sock]
+        return any(select.select(both, both * writing, (), seconds))
+
+    # Failing.
+
+    def _timeout(self) -> _Failure:  # not an OSError: `exchange` would send again
+        awaited = {"proxy": "answer from the proxy", "tls": "TLS handshake"}
+        return _Failure("timeout", "no %s within %g s" % (
+            awaited.get(self.stage, self.stage), self._seconds))
 
     def failure(self, error: Exception) -> _Failure:
         """*error* as a `_Failure`, whose detail holds nothing private."""
