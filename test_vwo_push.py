@@ -424,10 +424,8 @@ class Quiet(Case):
 class Liar(str):
     """A str that lies about everything that it can be asked."""
 
-    def _lie(self, *args):
-        return "lie"
-
-    __str__ = __repr__ = __format__ = __getitem__ = strip = lower = _lie
+    __str__ = __repr__ = __format__ = lambda self, *args: "lie"
+    __getitem__ = strip = lower = __str__
     __len__ = __hash__ = lambda self: 7
     __bool__ = isascii = lambda self: False
     __eq__ = __ne__ = __contains__ = lambda self, other: True
@@ -453,15 +451,12 @@ class Bomb:
     __class__ = property(_explode)
 
 
-class Pretender:
-    __class__ = str  # isinstance believes it
-
-
 class Masked(type):
     __hash__ = lambda self: 1 / 0
     __name__ = property(__hash__)
 
 
+Pretender = type("Pretender", (), {"__class__": str})  # isinstance believes it
 Series = type("Series", (collections.UserList,), {})  # as pandas' rows: no mapping
 Float64 = type("float64", (float,), {})  # as numpy's
 Color = enum.IntEnum("Color", "RED")
@@ -1724,8 +1719,7 @@ class CloseTest(Life):
             [("u0", False, "closed", 1), ("u1", False, "closed", 0)])
         self.assertStats(client, accepted=2, failed=2, pending=0)
 
-    def test_what_was_delivered_before_the_close_stays_delivered(self):
-        """Of a batch that was halved: of one request, the one half."""
+    def test_what_a_halved_batch_delivered_before_the_close_stays_delivered(self):
         gate = Gate()
         stub = self.stub(200, 413, 200, lambda it: gate() and hang_up(it), shut=True)
         client, results = self.reporting(stub, max_workers=1)
@@ -3783,8 +3777,8 @@ class TlsTest(EdgeCase):
             self.assertEqual(server.connections, 2)
 
     def test_what_tls_itself_says_after_an_answer_costs_no_connection(self):
-        """Tickets, for one. Here the server asks for a certificate each time, and the
-        client's refusal is answered with tickets: all that Python lets a server say."""
+        """Tickets, for one. The server asks for a certificate each time, and answers the
+        client's refusal with tickets: all that Python lets a server say."""
         self.server_context.verify_mode = ssl.CERT_OPTIONAL
         self.trusting.post_handshake_auth = True
         said = queue.Queue()
