@@ -4594,7 +4594,7 @@ class FilesTest(CommandCase):
            ("--columns is for CSV", lines(USERS), "--columns", "plan"),
            ("--columns is for CSV", lines(USERS), "--columns", ""),
            ("with commas between", "user_id;plan\nu;v\n"), ("NUL", b"u\0s\0e\0"),
-           ("quote", 'user_id,"a\nu,1\n'), ("the column 'user_id'", "\n [{}]\n"),
+           ("quote", 'user_id,"a\nu,1\n'), ("jq -c '.[]'", "\n [{}]\n"),
            ("UTF-16", WIDE.encode("utf-16")), ("UTF-16", lines(USERS).encode("utf-16-le")),
            ("UTF-8", b"user_id,\xe9\nu,1\n"), ("gzip -dc", gzip.compress(WIDE.encode())),
            ("longer than 1000000", 'user_id,"' + "a" * 1000001 + '"\nu,v\n'),
@@ -4714,10 +4714,10 @@ class FilesTest(CommandCase):
         self.assertEqual(ran.err.replace(self.path("in"), "FILE"), "".join(
             "vwo_push: %d rejected, the first is row %d of FILE: %s\n" % why for why in (
                 (2, 2, "custom_dimension_map must not be empty"),
-                (1, 4, "a row must have 2 cells, not 1"),
+                (1, 6, "user_id must not be empty"),
                 (1, 5, "dimension a: custom_dimension_value must have at most 255 "
                  "characters, not 300"),
-                (1, 6, "user_id must not be empty"))))
+                (1, 4, "a row must have 2 cells, not 1"))))
         again = ("--from", self.path("in"), "--quiet")
         self.assertEqual(self.run_alone(self.stub(), *again), (1, "", ran.err))
         if POSIX:  # a pipe, which cannot tell that it is new; Wine shows that of others

@@ -218,7 +218,7 @@ _SEVERAL = "custom_dimension_map", "user_id"
 _OF_ONE_FORM = {*_SINGLE} ^ {*_SEVERAL}
 
 
-class _Invalid(ValueError, TypeError):
+class Invalid(ValueError, TypeError):
     """An argument is refused. *kind* says what is wanted, *given* the type or the length
     of what came, never its value. One warning covers all refused pushes of a *kind*.
     Callers may expect a ValueError or a TypeError: it is both."""
@@ -238,15 +238,15 @@ def _text(name: str, value: Any, most: int = sys.maxsize, least: int = 1) -> str
     """Return *value* as an exact str of *least* to *most* code points, or raise."""
     text = value if type(value) is str else _plain(value)
     if type(text) is not str:
-        raise _Invalid(name + " must be a str", type(value).__name__)
+        raise Invalid(name + " must be a str", type(value).__name__)
     if len(text) < least:
-        raise _Invalid(name + " must not be empty")
+        raise Invalid(name + " must not be empty")
     if len(text) > most:
-        raise _Invalid("%s must have at most %d characters" % (name, most), str(len(text)))
+        raise Invalid("%s must have at most %d characters" % (name, most), str(len(text)))
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Invalid(name + " cannot be encoded as UTF-8") from None
+        raise Invalid(name + " cannot be encoded as UTF-8") from None
     return text
 
 
@@ -277,7 +277,7 @@ def visitor_uuid(account_id: int | str, user_id: str) -> str:
     _load(network=False)
     account, name = _digits(account_id), _text("user_id", user_id, least=0)
     if not account:
-        raise _Invalid("account_id must be an int of at least 0, or its digits")
+        raise Invalid("account_id must be an int of at least 0, or its digits")
     return _uuid5(bytes.fromhex(_uuid5(_UUID_NAMESPACE, account)), name)
 
 
@@ -286,16 +286,16 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _checked_value(value: Any, fme: bool) -> Any:
-    """Return *value*, which may be a number or a bool in FME, or raise `_Invalid`."""
+    """Return *value*, which may be a number or a bool in FME, or raise `Invalid`."""
     name = "custom_dimension_value"
     if not fme or type(value) is str:
         return _text(name, value, MAX_TEXT_CHARS)
     if type(value) not in (bool, int, float):
-        raise _Invalid(name + " must be a str, bool, int or float", type(value).__name__)
+        raise Invalid(name + " must be a str, bool, int or float", type(value).__name__)
     if type(value) is float and not math.isfinite(value):
-        raise _Invalid(name + " must be finite", str(abs(value)))
+        raise Invalid(name + " must be finite", str(abs(value)))
     if type(value) is int and abs(value) > MAX_WHOLE:
-        raise _Invalid(name + " must be between -2**53 and 2**53")
+        raise Invalid(name + " must be between -2**53 and 2**53")
     return value
 
 
@@ -315,28 +315,28 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
         if _is_mapping(given["custom_dimension_map"]):
             return given["user_id"], list(dict(given["custom_dimension_map"]).items())
     types = ", ".join([type(value).__name__ for value in (*args, *kwargs.values())])
-    raise _Invalid("push takes (key, value, user_id) or (map, user_id)", "(%s)" % types)
+    raise Invalid("push takes (key, value, user_id) or (map, user_id)", "(%s)" % types)
 
 
 def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push:
-    """Return the push that `Client.push` is asked for, made now, or raise `_Invalid`."""
+    """Return the push that `Client.push` is asked for, made now, or raise `Invalid`."""
     now = time.time()
     try:
         user_id, items = _items(args, kwargs)
         if not items:
-            raise _Invalid("custom_dimension_map must not be empty")
+            raise Invalid("custom_dimension_map must not be empty")
         push = [now, _text("user_id", user_id)]
         for key, value in items:
             key = _text("custom_dimension_key", key, MAX_TEXT_CHARS)
             if key == RESERVED_KEY:
-                raise _Invalid("custom_dimension_key must not be %s, which VWO reserves"
+                raise Invalid("custom_dimension_key must not be %s, which VWO reserves"
                                % RESERVED_KEY)
             push += key, _checked_value(value, fme)
         return tuple(push)
     except Exception as error:  # the code of a caller's own class may raise what it likes
-        if isinstance(error, _Invalid) or _is_interrupt(error):
+        if isinstance(error, Invalid) or _is_interrupt(error):
             raise
-        raise _Invalid("custom_dimension_map cannot be read: "
+        raise Invalid("custom_dimension_map cannot be read: "
                        + type(error).__name__) from None
 
 
@@ -809,9 +809,9 @@ class _Connection:
             raise self._timeout()  # nobody calls _wait where the server floods us
         received: int | None = self._try(self._sock.recv_into, buffer)
         while received is None:
-            self._wait()
             if self._unsent:
                 self._send(self._unsent)
+            self._wait()
             received = self._try(self._sock.recv_into, buffer)
         if not received and self._heard and self._response is None:
             # http.client would take a closed connection for the end of the headers.
@@ -1801,16 +1801,16 @@ _OPTIONS: list[_Rule] = [  # names, types (none: any), what is allowed, a test
 
 
 def _checked_options(given: dict[str, Any]) -> _Config:
-    """Return the options of a `Client`, each str as an exact one, or raise `_Invalid`."""
+    """Return the options of a `Client`, each str as an exact one, or raise `Invalid`."""
     config = SimpleNamespace()
     for names, types, wanted, is_valid in _OPTIONS:
         for name in names.split():
             value = _plain(given[name])
             if types and type(value) not in types or not is_valid(value):
-                raise _Invalid("%s must be %s" % (name, wanted))
+                raise Invalid("%s must be %s" % (name, wanted))
             setattr(config, name, value)
     if config.fme and config.event_arch:
-        raise _Invalid("fme and event_arch exclude each other: leave out event_arch "
+        raise Invalid("fme and event_arch exclude each other: leave out event_arch "
                        "for an FME account, fme for a FullStack account")
     return config
 
@@ -1824,7 +1824,7 @@ def _until(timeout: Any) -> float:
     except TypeError:
         seconds = float("nan")
     if seconds != seconds:  # only nan is not itself
-        raise _Invalid("timeout must be a number of seconds, or None")
+        raise Invalid("timeout must be a number of seconds, or None")
     return _now() + seconds
 
 
@@ -1893,6 +1893,7 @@ class Client:
         _load(network)
         self._config = config = _checked_options(given)
         config.account_id = _digits(account_id)
+        config.timeout = float(timeout)  # as a transport gets it
         config.web_visitors = fme
         config.endpoint = _Endpoint(config.base_url, ssl_context, network)
         prefix = (config.collection_prefix or "").strip("/")
@@ -1916,13 +1917,13 @@ class Client:
         _load(network=False)
         found: Any = _parsed(settings) if type(settings) in (str, bytes) else settings
         if not _is_mapping(found):
-            raise _Invalid("the settings must be a JSON object")
+            raise Invalid("the settings must be a JSON object")
         for member in "accountId", "sdkKey":
             if member not in found:
-                raise _Invalid("the settings have no " + member)
+                raise Invalid("the settings have no " + member)
         web_visitors = found.get("isWebConnectivityEnabled", True)
         if type(web_visitors) is not bool:
-            raise _Invalid("isWebConnectivityEnabled must be true or false")
+            raise Invalid("isWebConnectivityEnabled must be true or false")
         fme = options.get("fme", "features" in found)
         of_file: dict[str, Any] = {
             "account_id": found["accountId"], "sdk_key": found["sdkKey"],
@@ -1976,7 +1977,7 @@ class Client:
                 if sender.pid != getpid():
                     sender = self._sender()
                 return sender.accept(push)
-            except _Invalid as invalid:
+            except Invalid as invalid:
                 return self._sender().refuse(invalid.kind, str(invalid))
             except _NO_MEMORY:
                 return self._sender().refuse(_OUT_OF_MEMORY)
@@ -2117,7 +2118,7 @@ def fetch_settings(account_id: int | str, sdk_key: str, *, fme: bool = False,
 # -- Input files: rows of CSV and of JSON Lines ------------------------------------------
 #
 # A file becomes (header, rows); the header of JSON Lines is None. Each of the rows is a
-# pair: the row as it was read, and the arguments of `Client.push`, or an `_Invalid` that
+# pair: the row as it was read, and the arguments of `Client.push`, or an `Invalid` that
 # says why there are none.
 
 _ERROR = "vwo_push_error"  # the last column or member of a reject: the reason
@@ -2176,7 +2177,7 @@ def _csv_rows(lines: Iterator[str], columns: str | None) -> tuple[list[str], Ite
         cells = cells[:end]
         if len(cells) != len(header):
             why = "a row must have %d cells" % len(header)
-            return cells, _Invalid(why, str(len(cells)))
+            return cells, Invalid(why, str(len(cells)))
         row = dict(zip(header, cells))
         if is_long:
             dimensions = {row["key"]: row["value"]}
@@ -2192,7 +2193,7 @@ def _json_row(line: str) -> tuple[Any, Any]:
     if not _is_mapping(row):
         row = {"vwo_push_line": line}
     if not _is_mapping(row.get("dimensions")):
-        return row, _Invalid('a line must be {"user_id": "...", "dimensions": {...}}')
+        return row, Invalid('a line must be {"user_id": "...", "dimensions": {...}}')
     return row, (row["dimensions"], row.get("user_id"))
 
 
@@ -2201,6 +2202,8 @@ def _rows_of(lines: Iterator[str], columns: str | None,
     """Tell the format by the first character."""
     first = next((line for line in lines if line.strip()), "")
     lines = chain([first], lines)
+    if first.lstrip().startswith("["):
+        raise _Stop("a JSON array; expected a JSON object in each line: jq -c '.[]' FILE")
     if first and not first.lstrip().startswith("{"):
         return _csv_rows(lines, columns)
     if first and columns is not None:
@@ -2328,16 +2331,17 @@ class _Backfill:
         self._args, self._source, self._skip = args, source, args.skip or 0
         self._name = "stdin" if args.source == "-" else args.source
         self._done = self._delivered = self._rejected = 0  # rows
-        # (row, why it is refused; or "": its result is to come)
-        self._pending: deque[tuple[Any, str]] = deque()
+        # (row, why it is refused, the kind of reason; or both "": its result is to come)
+        self._pending: deque[tuple[Any, str, str]] = deque()
         self._results: deque[PushResult] = deque()  # of the first pending rows
-        self._reasons: dict[str, list[int]] = {}  # why -> [how many, row of the first]
+        # kind -> [how many rejects, row of the first, why]
+        self._reasons: dict[str, list[Any]] = {}
         self._lost = 0  # number of the first row that was rejected and is in no file
         self._began = self._looked = _now()
         self._cause, self._status = "", 0  # why it ends before the file does; exit status
         self._until = float("inf")  # until then it waits for what is pending
         self._failures, self._failing = 0, float("inf")  # of requests; since when all fail
-        # Status of the last result; how many requests there were before it first came.
+        # Status of the last result; how many requests there were when it first came.
         self._last_status: tuple[int | None, int] = (None, 0)
 
     def on_signal(self, number: int, _: object) -> None:
@@ -2382,80 +2386,82 @@ class _Backfill:
             for row, push in rows:
                 if self._cause:  # by a signal: the row may be cut off
                     break
+                why = kind = ""
                 if self._done < self._skip:
                     self._done += 1
                 else:
-                    self._pending.append((row, self._push(push)))
+                    why, kind = self._push(push)
+                    self._pending.append((row, why, kind))
                 is_full = len(self._pending) >= MAX_BACKFILL_PENDING
-                if is_full or _now() - self._looked > 0.2:
+                if is_full or why or _now() - self._looked > 0.2:
                     self._settle(MAX_BACKFILL_PENDING - 1)
         except (_Stop, OSError) as stop:
             number = self._done + len(self._pending) + 1
             self._end("row %d of %s: %s" % (number, self._name, stop), 1)
 
-    def _push(self, push: Any) -> str:
-        """Push a row. Return why it is refused, or "" if it is not."""
+    def _push(self, push: Any) -> tuple[str, str]:
+        """Push a row. Return why it is refused and the kind of reason, or "" twice."""
         where = ""
         try:
-            if isinstance(push, _Invalid):
+            if isinstance(push, Invalid):
                 raise push
             if self._client.push(*push):
                 if self._args.dry_run:
                     _show(self._client.requests_for(*push))
-                return ""
+                return "", ""
             for name, value in push[0].items():  # which one is not valid?
                 where = "dimension %s: " % name
                 self._client.requests_for(name, value, "user")
             where = ""
             self._client.requests_for(*push)
-            return "out of memory"
-        except _Invalid as invalid:
-            return where + str(invalid)
+            return _OUT_OF_MEMORY, _OUT_OF_MEMORY
+        except Invalid as invalid:
+            return where + str(invalid), invalid.kind
 
     def _settle(self, limit: int) -> None:
         """Give rows their outcomes, until at most *limit* are pending or time is over."""
         while True:
             self._looked, stats = _now(), self._client.stats()
             while self._pending and (self._pending[0][1] or self._results):
-                row, why = self._pending.popleft()
+                row, why, kind = self._pending.popleft()
                 self._done += 1
                 if why:
-                    self._reject(row, why)
+                    self._reject(row, why, kind)
                 else:
                     self._record(row, self._results.popleft(), stats["requests"])
-            self._give_up_if_dead(stats)
+            failures = stats["failed"] + stats["retries"]
+            if failures > self._failures:
+                self._failures, self._failing = failures, min(self._failing, self._looked)
+                if self._looked - self._failing > DEAD_SECONDS:
+                    self._give_up()
             self._show_progress("")
             if len(self._pending) <= limit or self._looked > self._until:
                 return
             # Not longer, or a signal is seen late. Where no thread starts, this one sends,
             # and less than 10 s would cut off the answers of a slow server.
-            self._client.flush(0.1 if threading.active_count() > 1 else 10.0)
+            self._client.flush(0.1 if threading.active_count() > 1 else
+                               min(10.0, self._until - self._looked))
 
     def _record(self, row: Any, result: PushResult, requests: int) -> None:
-        if result.status != self._last_status[0]:
-            self._last_status = result.status, requests - 1
+        """Count a result. *requests*: how many there were so far."""
         if result.delivered:
             self._delivered += 1
             self._failing = float("inf")
         else:
-            self._reject(row, "%s, %s, attempts: %d" % (
-                result.error, result.detail or "not delivered in time", result.attempts))
+            why = "%s, %s" % (result.error, result.detail or "not delivered in time")
+            self._reject(row, "%s, attempts: %d" % (why, result.attempts), why)
+        if result.status != self._last_status[0]:
+            self._last_status = result.status, requests
+        elif 400 <= (result.status or 0) < 500 and (
+                requests - self._last_status[1] >= DEAD_REQUESTS):
+            self._give_up()
 
-    def _give_up_if_dead(self, stats: dict[str, int]) -> None:
-        """End the run if nothing gets through any more."""
-        status, before = self._last_status
-        is_dead = 400 <= (status or 0) < 500 and stats["requests"] - before > DEAD_REQUESTS
-        failures = stats["failed"] + stats["retries"]
-        if failures > self._failures:
-            self._failures, self._failing = failures, min(self._failing, self._looked)
-            is_dead |= self._looked - self._failing > DEAD_SECONDS
-        if is_dead:
-            self._end("nothing gets through any more; try --check", 3)
+    def _give_up(self) -> None:
+        self._end("nothing gets through any more; try --check", 3)
 
-    def _reject(self, row: Any, why: str) -> None:
+    def _reject(self, row: Any, why: str, kind: str) -> None:
         self._rejected += 1
-        if why in self._reasons or len(self._reasons) < 10:  # more would fill the memory
-            self._reasons.setdefault(why, [0, self._done])[0] += 1
+        self._reasons.setdefault(kind, [0, self._done, why])[0] += 1
         try:
             if self._header and self._rejected == 1 and not (
                     self._rejects.seekable() and self._rejects.tell()):
@@ -2485,7 +2491,7 @@ class _Backfill:
         _print("\r\x1b[K" + text + end, sys.stderr)
 
     def _summary(self) -> int:
-        for why, (number, first) in self._reasons.items():
+        for number, first, why in sorted(self._reasons.values(), reverse=True)[:10]:
             _complain("%d rejected, the first is row %d of %s: %s" % (
                 number, first, self._name, why))
         if self._cause:
