@@ -945,19 +945,18 @@ class _Notices:
 
     def __init__(self, is_barred: Callable[[], bool]) -> None:
         self._is_barred = is_barred
-        self._counts: dict[str, count[int]] = {}
-        # (when the last line was logged, the count then)
-        self._last: dict[str, deque[tuple[float, int]]] = {}
+        # By kind: a counter, and (when the last line was logged, the count then).
+        self._kinds: dict[str, tuple[count[int], deque[tuple[float, int]]]] = {}
 
     def add(self, kind: str, text: str, number: int = 1) -> None:
         """*number* more of this *kind* happened; *text* is the line."""
-        counts = self._counts.setdefault(kind, count())
-        _in_one_step(islice(counts, number))
-        last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
+        counter, last = self._kinds.setdefault(
+            kind, (count(), deque([(float("-inf"), 0)])))
+        _in_one_step(islice(counter, number))
         logged = last[0]
         # The time first: _may_log is slow, as it walks the whole stack.
         if _now() - logged[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
-            total = _ticks(counts)
+            total = _ticks(counter)
             last.append((_now(), total))
             if last.popleft() is logged:  # or another thread logs this line
                 self._warn("%s (%d)" % (text, total - logged[1]))
@@ -1118,7 +1117,6 @@ class _Sender:
         self.max_pending: int = config.max_pending  # saves a look-up in each push
         self.max_workers = config.max_workers
         self.lock: Any = threading.RLock()
-        self.hiring: Any = threading.RLock()  # one start at a time; nobody waits for it
         self.waiting: deque[_Push] = deque()
         self.reserved: deque[None] = deque()
         self.book: tuple[int, int, tuple[_Batch, ...]] = (0, 0, ())
@@ -1145,24 +1143,20 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
-        accepted, room = False, None
+        room = None
         try:
-            try:
-                reserved.extend((None,) * size)
-                if len(reserved) <= self.max_pending:  # else another thread took the room
-                    self.waiting.append(push)
-                    accepted = True
-            finally:
-                # An interrupt right after the append frees the room of an accepted push:
-                # it exceeds max_pending once. Room without a push would be lost for ever.
-                if not accepted:
-                    room = self.room(size)
-                    self.free(room)
-        finally:  # again: an interrupt may have come before the first one freed it
-            if not accepted:
-                self.free(room or self.room(size))
-        if not accepted:
-            return self.refuse(_FULL)
+            reserved.extend((None,) * size)
+            if len(reserved) <= self.max_pending:
+                self.waiting.append(push)
+            else:  # another thread has taken the room
+                room = self.room(size)
+                self.free(room)
+                return self.refuse(_FULL)
+        except BaseException:
+            # An interrupt right after the append frees the room of an accepted push: it
+            # exceeds max_pending once. Room without a push would be lost for ever.
+            self.free(room or self.room(size))
+            raise
         try:
             if not self.attending:
                 self.call_another()
@@ -1207,28 +1201,33 @@ class _Sender:
     def hire(self) -> None:
         """Start a worker if there may be one more; wait only until Python has started it.
         Where Python starts no thread, the pushes stay for a later push, flush or exit."""
-        if self.hiring._is_owned():  # a signal handler or a finaliser has interrupted start
+        if self.swept or self.process.exiting:
             return
-        # Again: the worker may have left during its start, when it could hire nobody.
-        while self.is_wanted() and _under(self.hiring, self.start, wait=False):
-            pass
-
-    def start(self) -> bool:
-        if len(self.workers) >= self.max_workers or self.swept or self.process.exiting:
-            return False
         worker = None
         try:
             # Not concurrent.futures: it joins its threads at exit, without a bound.
             worker = threading.Thread(target=self.work, name="vwo_push", daemon=True)
             self.workers.append(worker)
-            self.attending.add(worker)
-            worker.start()
-            return True
+            # Other threads may hire now, too: the first ones in the list are started.
+            if worker in self.workers[:self.max_workers]:
+                self.attending.add(worker)
+                worker.start()
         except (RuntimeError, *_NO_MEMORY):  # the system starts no thread, or none here
-            return False
+            pass
         finally:
-            if worker is not None:
-                self.delist(worker, unless_begun=True)
+            if worker is not None and worker.ident is None:
+                self.delist(worker)
+
+    def delist(self, worker: threading.Thread) -> None:
+        """Take a worker off the lists that ends now or has not begun."""
+        # First: if it begins meanwhile, it finds that it does not attend, and ends.
+        self.attending.discard(worker)
+        if worker.ident in (None, threading.get_ident()):
+            try:
+                self.workers.remove(worker)
+            except ValueError:  # hire and the worker itself may both come here
+                pass
+        self.wake(everyone=True)  # they relied on this worker while it attended
 
     def has_work(self) -> bool:
         """Is there anything to send that no thread works on?"""
@@ -1246,27 +1245,12 @@ class _Sender:
         """What a worker thread runs."""
         thread = threading.current_thread()
         try:
-            if self.enlist(thread):
+            if thread in self.attending:  # else its start was interrupted
                 self.serve(float("inf"), worker=True)
         finally:
             self.delist(thread)
             self.process.last_end = _now()
             self.retire()
-
-    @_locked
-    def enlist(self, thread: threading.Thread) -> bool:
-        """List a worker, where delist took it off too early. False: there are enough."""
-        if thread not in self.workers:
-            self.workers.append(thread)
-        return thread in self.workers[:self.max_workers]
-
-    @_locked
-    def delist(self, thread: threading.Thread, unless_begun: bool = False) -> None:
-        """Take a worker off the lists. If it still begins, enlist adds it again."""
-        if thread in self.workers and not (unless_begun and thread.ident is not None):
-            self.workers.remove(thread)
-            self.attending.discard(thread)
-            self.wake(everyone=True)  # they relied on this worker while it attended
 
     @_locked
     def give_back(self, me: int) -> None:
@@ -1317,7 +1301,7 @@ class _Sender:
     def leave(self) -> None:
         """This thread may wait long: another goes on with what is waiting meanwhile."""
         self.attending.discard(threading.current_thread())
-        if self.has_work():
+        if self.is_wanted():
             self.call_another()
 
     @_locked
@@ -1525,11 +1509,11 @@ class _Sender:
 
     def is_settled(self, end: int) -> bool:
         """Are the first *end* pushes settled?"""
+        is_empty = not self.waiting  # first: take moves pushes from there to the book
         delivered, failed, batches = self.book
-        if self.swept:  # accept may have taken back a push that *end* counts
-            return not (batches or self.waiting)
-        return all(batch.first >= end for batch in batches) and (
-            delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
+        if batches:  # in the order of their pushes
+            return batches[0].first >= end
+        return is_empty or delivered + failed >= end
 
     # What flush, close and exit do.
 
@@ -1574,9 +1558,8 @@ class _Sender:
     def wait_for(self, wake: Any, end: int, until: float) -> bool:
         """Wait until the first *end* pushes are settled, or the time *until* has come."""
         patient = True
-        while not self.is_settled(end):
-            if _now() >= until or self.pid != getpid():  # a callback has forked
-                break
+        # The process id differs where a callback has forked.
+        while not self.is_settled(end) and _now() < until and self.pid == getpid():
             if self.is_wanted():
                 self.call_another()
             # A worker that is being started gets one slice of time. If this thread sent
@@ -1607,6 +1590,20 @@ class _Sender:
             self.sweep(error)
             raise
 
+    def close(self, until: float, error: str = "closed") -> bool:
+        """Accept nothing more, flush, and settle what is left; *error* is why it fails."""
+        workers, self.closed = list(self.workers), True
+        if self.is_inside():
+            self.dismiss()  # what is pending is sent, then the workers end
+            return False
+        try:
+            return self.flush(until)
+        finally:
+            try:
+                self.sweep(error)
+            finally:
+                self.stop(workers, min(until, _now()) + JOIN_SECONDS)
+
     def stop(self, workers: list[threading.Thread], until: float) -> None:
         """Wake the workers, end what they wait for, and join them until the time *until*: a
         thread that wakes up while the interpreter is finalised could abort the host.
@@ -1619,20 +1616,7 @@ class _Sender:
                 worker.join(max(0.0, until - _now()))
             except RuntimeError:  # this thread, or one that is just being started
                 pass
-
-    def close(self, until: float) -> bool:
-        workers, self.closed = list(self.workers), True
-        if self.is_inside():
-            self.dismiss()  # what is pending is sent, then the workers end
-            return False
-        try:
-            return self.flush(until)
-        finally:
-            try:
-                self.sweep("closed")
-            finally:
-                self.stop(workers, _now() + JOIN_SECONDS)
-                self.retire()
+        self.retire()
 
     def dismiss(self) -> None:
         """Accept nothing more, and let the workers end when they have sent what is waiting.
@@ -1660,7 +1644,7 @@ class _Sender:
         """In a forked child: leave everything to the parent. A callback may have forked:
         it returns into methods of this sender, which must find no lock and no work."""
         self.closed, self.swept = True, "closed"
-        self.lock, self.notices = threading.RLock(), _Notices(self.is_barred)
+        self.lock = threading.RLock()
         for connection in list(self.connections):
             connection.forget()
 
@@ -1739,28 +1723,16 @@ def _at_exit() -> None:
     "exit". Starts no thread: Python 3.12 forbids that."""
     process = _process()
     process.exiting = True
-    began = _now()
+    began, longest = _now(), float("inf")
     senders = list(process.senders)
-    workers = [list(sender.workers) for sender in senders]
     for sender in senders:
         sender.closed = True
-    try:
-        for sender in senders:
-            sender.flush(began + sender.config.exit_timeout)
-    except BaseException:  # a second Ctrl-C: no more waiting
-        pass
     for sender in senders:
         try:
-            sender.sweep("exit")
-        except BaseException:  # a third one, in on_result
-            pass
+            sender.close(began + min(sender.config.exit_timeout, longest), "exit")
+        except BaseException:  # a second Ctrl-C: no more waiting
+            longest = 0.0
     process.senders.clear()
-    until = _now() + JOIN_SECONDS
-    try:
-        for sender, those in zip(senders, workers):
-            sender.stop(those, until)
-    except BaseException:
-        pass
 
 
 atexit.register(_at_exit)
