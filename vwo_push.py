@@ -1044,15 +1044,20 @@ _NO_MEMORY = (MemoryError, RecursionError, SystemError)  # CPython raises any of
 class _Batch:
     """Pushes that one thread sends together."""
 
-    def __init__(self, first: int, owner: int) -> None:
+    def __init__(self, first: int) -> None:
         self.first = first  # the number of the first push
-        self.owner: int | None = owner  # ident of the thread that works on it
+        # The ident of the thread that works on it, or None.
+        self.owner: int | None = threading.get_ident()
         self.pushes: list[_Push] = []
         self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
         self.detail: str | None = None  # of the last attempt that failed
         self.ended: list[tuple[Iterable[int], _Outcome]] = []  # indices of pushes, outcome
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
+
+    def is_ours(self) -> bool:
+        """Does this thread work on it?"""
+        return self.owner == threading.get_ident()
 
     def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
@@ -1253,28 +1258,27 @@ class _Sender:
             self.retire()
 
     @_locked
-    def give_back(self, me: int) -> None:
+    def give_back(self) -> None:
         """Let other threads take the batches that this one owns."""
         for batch in self.book[2]:
-            if batch.owner == me:
+            if batch.is_ours():
                 batch.owner = None
                 self.wake()
 
     def serve(self, until: float, worker: bool = False) -> None:
         """Send on this thread until nothing is waiting, as a *worker* until the client is
         closed, or until the time *until* has come."""
-        me = threading.get_ident()
         connection = _Connection(self.config.endpoint, self.process.gate, self.leave)
         self.connections.add(connection)
         try:
             while _now() < until and (self.park(connection) if worker
                                       else self.has_work()):
-                batch = self.take(me)
+                batch = self.take()
                 if batch is not None:
-                    self.deliver(batch, me, connection, until)
+                    self.deliver(batch, connection, until)
                     connection.tidy()
         finally:
-            self.give_back(me)
+            self.give_back()
             self.connections.discard(connection)
             connection.close()
 
@@ -1305,7 +1309,7 @@ class _Sender:
             self.call_another()
 
     @_locked
-    def take(self, me: int, sweeping: bool = False) -> _Batch | None:
+    def take(self, sweeping: bool = False) -> _Batch | None:
         """Return a batch that this thread owns now: one that was given back, or else a new
         one of waiting pushes, as many as travel together. If *sweeping*: one of another
         owner, or else a new one of all waiting pushes."""
@@ -1314,7 +1318,7 @@ class _Sender:
             return None
         for batch in batches:
             if sweeping or batch.owner is None:
-                batch.owner = me
+                batch.owner = threading.get_ident()
                 return batch
         if not self.waiting:
             return None
@@ -1322,7 +1326,7 @@ class _Sender:
         if most == 1:
             most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
         taken = sum(len(each.pushes) for each in batches)
-        batch = _Batch(delivered + failed + taken, me)
+        batch = _Batch(delivered + failed + taken)
         # The book has the batch before the batch has pushes: an interrupt loses none.
         self.book = delivered, failed, (*batches, batch)
         try:
@@ -1331,8 +1335,7 @@ class _Sender:
             pass
         return batch
 
-    def deliver(self, batch: _Batch, me: int, connection: _Connection,
-                until: float) -> None:
+    def deliver(self, batch: _Batch, connection: _Connection, until: float) -> None:
         """Send what is left of *batch* and settle it, unless time runs out."""
         try:
             if batch.parts is None:
@@ -1340,7 +1343,7 @@ class _Sender:
             parts = batch.parts  # a close that takes the batch puts a new list there
             while parts:
                 part = parts[0]
-                outcome = self.send(batch, me, part, connection, until)
+                outcome = self.send(batch, part, connection, until)
                 if outcome is None:
                     return
                 halves = _halves(part) if outcome[0] == 413 else []
@@ -1352,10 +1355,10 @@ class _Sender:
             if _is_interrupt(error):
                 raise
             batch.give_up("connection", _place(error))
-        self.settle(batch, me)
+        self.settle(batch)
 
-    def send(self, batch: _Batch, me: int, part: _Part, connection: _Connection,
-             until: float) -> _Outcome | None:
+    def send(self, batch: _Batch, part: _Part, connection: _Connection, until: float,
+             ) -> _Outcome | None:
         """Try one request as often as is allowed. None: time ran out, or the batch was
         taken away."""
         config = self.config
@@ -1365,7 +1368,7 @@ class _Sender:
         ready = 0.0
         while batch.tries < config.max_attempts:
             connection.tidy()  # or the next answer would begin with the rest of this one
-            if not self.pause(batch, me, ready, until):
+            if not self.pause(batch, ready, until):
                 return None
             request = build(config, payload, _nonce(self.random))
             seconds = min(config.timeout, until - _now())
@@ -1426,10 +1429,10 @@ class _Sender:
     def keep_quiet(self, until: float) -> None:
         self.not_before = max(self.not_before, until)
 
-    def pause(self, batch: _Batch, me: int, ready: float, until: float) -> bool:
+    def pause(self, batch: _Batch, ready: float, until: float) -> bool:
         """Sleep until both *ready* and not_before have come. False: *until* came earlier,
         or *batch* is not ours any more."""
-        while batch.owner == me and not self.swept:
+        while batch.is_ours() and not self.swept:
             now = _now()
             if now >= until:
                 return False
@@ -1440,13 +1443,13 @@ class _Sender:
             time.sleep(min(left, SLICE_SECONDS))
         return False
 
-    def settle(self, batch: _Batch, me: int) -> None:
+    def settle(self, batch: _Batch) -> None:
         """End every push of *batch*: call on_result for each, then count. After an
         interrupt, finish that first, then raise."""
         outcomes = batch.outcomes()
         fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [outcome for outcome in outcomes if outcome[1]]
-        results = self.claim(batch, me, fresh)
+        results = self.claim(batch, fresh)
         if results is None:
             return
         try:
@@ -1458,16 +1461,16 @@ class _Sender:
                 self.notices.add(line, line, len(lost))
             self.report(results)
         except BaseException:
-            self.settle(batch, me)  # goes on with what is left in batch.results
+            self.settle(batch)  # goes on with what is left in batch.results
             raise
         self.strike(batch, len(lost))
 
     @_locked
-    def claim(self, batch: _Batch, me: int, fresh: deque[tuple[_Push, _Outcome]],
+    def claim(self, batch: _Batch, fresh: deque[tuple[_Push, _Outcome]],
               ) -> deque[tuple[_Push, _Outcome]] | None:
         """Return what is left to report of *batch*, at first *fresh*. None: a close has
         taken the batch away."""
-        if batch.owner != me:
+        if not batch.is_ours():
             return None
         if batch.results is None:
             batch.results = fresh
@@ -1540,7 +1543,7 @@ class _Sender:
         if self.is_inside():
             return False
         # An interrupt may have left behind batches of this thread, and part of a sweep.
-        self.give_back(threading.get_ident())
+        self.give_back()
         if self.swept:
             self.sweep(self.swept)
         told, wake, end = self.told, _taken_lock(), self.counts()[0]
@@ -1577,24 +1580,23 @@ class _Sender:
     def sweep(self, error: str) -> None:
         """Settle all that is left; *error* is why. Nothing more is sent. After an
         interrupt, finish that first, then raise."""
-        me = threading.get_ident()
         try:
             self.swept = self.swept or error
-            batch = self.take(me, sweeping=True)
+            batch = self.take(sweeping=True)
             while batch is not None:
                 if batch.results is None:
                     batch.give_up(self.swept)
-                self.settle(batch, me)
-                batch = self.take(me, sweeping=True)
+                self.settle(batch)
+                batch = self.take(sweeping=True)
         except BaseException:
             self.sweep(error)
             raise
 
     def close(self, until: float, error: str = "closed") -> bool:
         """Accept nothing more, flush, and settle what is left; *error* is why it fails."""
-        workers, self.closed = list(self.workers), True
+        workers = list(self.workers)
+        self.dismiss()
         if self.is_inside():
-            self.dismiss()  # what is pending is sent, then the workers end
             return False
         try:
             return self.flush(until)
@@ -1723,15 +1725,12 @@ def _at_exit() -> None:
     "exit". Starts no thread: Python 3.12 forbids that."""
     process = _process()
     process.exiting = True
-    began, longest = _now(), float("inf")
-    senders = list(process.senders)
-    for sender in senders:
-        sender.closed = True
-    for sender in senders:
+    began = _now()
+    for sender in list(process.senders):
         try:
-            sender.close(began + min(sender.config.exit_timeout, longest), "exit")
+            sender.close(began + sender.config.exit_timeout, "exit")
         except BaseException:  # a second Ctrl-C: no more waiting
-            longest = 0.0
+            began = float("-inf")
     process.senders.clear()
 
 
