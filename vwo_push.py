@@ -932,47 +932,18 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _may_log() -> bool:
-    """False where a signal handler, a finaliser or a log handler pushes within a call of
-    logging or queue: a log call would wait for ever for a lock of its own thread."""
-    return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
-        "logging", "queue") for frame in _frames())
-
-
-class _Notices:
-    """Logs what goes wrong: of each kind one line in `LOG_SECONDS`, which says how often
-    it happened. Logs nothing while *is_barred* returns True. Takes no lock."""
-
-    def __init__(self, is_barred: Callable[[], bool]) -> None:
-        self._is_barred = is_barred
-        # By kind: a counter, and (when the last line was logged, the count then).
-        self._kinds: dict[str, tuple[count[int], deque[tuple[float, int]]]] = {}
-
-    def add(self, kind: str, text: str, number: int = 1) -> None:
-        """*number* more of this *kind* happened; *text* is the line."""
-        counter, last = self._kinds.setdefault(
-            kind, (count(), deque([(float("-inf"), 0)])))
-        _in_one_step(islice(counter, number))
-        logged = last[0]
-        # The time first: _may_log is slow, as it walks the whole stack.
-        if _now() - logged[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
-            total = _ticks(counter)
-            last.append((_now(), total))
-            if last.popleft() is logged:  # or another thread logs this line
-                self._warn("%s (%d)" % (text, total - logged[1]))
-
-    def _warn(self, line: str) -> None:
-        """Log *line*. A process that never imported logging, which costs 6-10 ms, gets it
-        on stderr, as from logging's last resort."""
-        try:
-            logging = sys.modules.get("logging")
-            if logging:
-                logging.getLogger("vwo_push").warning("%s", line)
-            elif sys.stderr:
-                sys.stderr.write("vwo_push: %s\n" % line)
-        except Exception as error:  # a broken handler or stream is not the caller's trouble
-            if _is_interrupt(error):
-                raise
+def _warn(line: str) -> None:
+    """Log *line*. A process that never imported logging, which costs 6-10 ms, gets it on
+    stderr, as from logging's last resort."""
+    try:
+        logging = sys.modules.get("logging")
+        if logging:
+            logging.getLogger("vwo_push").warning("%s", line)
+        elif sys.stderr:
+            sys.stderr.write("vwo_push: %s\n" % line)
+    except Exception as error:  # a broken handler or stream is not the caller's trouble
+        if _is_interrupt(error):
+            raise
 
 
 # -- Sender: pending pushes, workers, retries --------------------------------------------
@@ -1135,7 +1106,8 @@ class _Sender:
         self.first_tries, self.retries = count(), count()  # requests
         self.not_before = 0.0
         self.random = random.Random()  # not the module's, which the program may seed
-        self.notices = _Notices(self.is_barred)
+        # By kind: a counter, and (when the last line was logged, the count then).
+        self.notices: dict[str, tuple[count[int], deque[tuple[float, int]]]] = {}
         self.closed = process.exiting
         self.swept: str | None = None
 
@@ -1187,7 +1159,7 @@ class _Sender:
 
     def refuse(self, kind: str, reason: str = "") -> bool:
         next(self.dropped if kind in (_FULL, _CLOSED, _OUT_OF_MEMORY) else self.invalid)
-        self.notices.add(kind, "push refused: " + (reason or kind))
+        self.notice(kind, "push refused: " + (reason or kind))
         return False
 
     def call_another(self) -> None:
@@ -1449,39 +1421,36 @@ class _Sender:
         outcomes = batch.outcomes()
         fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [outcome for outcome in outcomes if outcome[1]]
-        results = self.claim(batch, fresh)
-        if results is None:
+        if not self.claim(batch, fresh):
             return
         try:
-            if results or lost:
+            if batch.results or lost:
                 self.leave()  # callbacks and log handlers may be slow
-            if lost and results is fresh:  # once, and before a flush can return
+            if lost and batch.results is fresh:  # once, and before a flush can return
                 _, error, detail, _ = lost[0]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
-                self.notices.add(line, line, len(lost))
-            self.report(results)
+                self.notice(line, line, len(lost))
+            self.report(batch)
         except BaseException:
             self.settle(batch)  # goes on with what is left in batch.results
             raise
         self.strike(batch, len(lost))
 
     @_locked
-    def claim(self, batch: _Batch, fresh: deque[tuple[_Push, _Outcome]],
-              ) -> deque[tuple[_Push, _Outcome]] | None:
-        """Return what is left to report of *batch*, at first *fresh*. None: a close has
-        taken the batch away."""
-        if not batch.is_ours():
-            return None
-        if batch.results is None:
+    def claim(self, batch: _Batch, fresh: deque[tuple[_Push, _Outcome]]) -> bool:
+        """Begin to report *batch*, *fresh* in all, or go on. False: a close has taken the
+        batch away."""
+        if batch.is_ours() and batch.results is None:
             batch.results = fresh
-        return batch.results
+        return batch.is_ours()
 
-    def report(self, results: deque[tuple[_Push, _Outcome]]) -> None:
-        """Call on_result for each of *results*, of which another thread may take some."""
+    def report(self, batch: _Batch) -> None:
+        """Call on_result for each of batch.results, of which another thread, that closes,
+        may take some."""
         on_result = self.config.on_result
-        while on_result and results and not self.process.silent:
+        while batch.results and not self.process.silent:
             try:
-                push, (status, error, detail, attempts) = results.popleft()
+                push, (status, error, detail, attempts) = batch.results.popleft()
             except IndexError:  # the other thread was faster
                 return
             try:
@@ -1493,7 +1462,7 @@ class _Sender:
                     self.process.silent = self.process.exiting
                     raise
                 text = "on_result raised " + _place(raised)
-                self.notices.add(text, text)
+                self.notice(text, text)
 
     @_locked
     def strike(self, batch: _Batch, lost: int) -> None:
@@ -1518,12 +1487,39 @@ class _Sender:
             return batches[0].first >= end
         return is_empty or delivered + failed >= end
 
-    # What flush, close and exit do.
+    # What goes to the log.
+
+    def notice(self, kind: str, text: str, number: int = 1) -> None:
+        """*number* more of this *kind* happened. Log *text* and how many they are, once in
+        `LOG_SECONDS`. Takes no lock."""
+        counter, last = self.notices.setdefault(
+            kind, (count(), deque([(float("-inf"), 0)])))
+        _in_one_step(islice(counter, number))
+        logged = last[0]
+        # The time first: may_log is slow, as it walks the whole stack.
+        if _now() - logged[0] >= LOG_SECONDS and self.may_log():
+            total = _ticks(counter)
+            last.append((_now(), total))
+            if last.popleft() is logged:  # or another thread logs this line
+                _warn("%s (%d)" % (text, total - logged[1]))
+
+    def may_log(self) -> bool:
+        """May this thread log now? Not at exit: a dead thread may have locked stderr. Not
+        under a lock of ours: who waits for it may hold a log handler's lock. Not in a
+        signal handler, a finaliser or a log handler within a call of logging or queue: it
+        would wait for ever for a lock of its own thread."""
+        return not (
+            self.process.exiting or self.process.gate._is_owned()
+            or any(sender.holds_lock() for sender in (self, *self.process.senders))
+            or any(str(frame.f_globals.get("__name__")).split(".")[0] in (
+                "logging", "queue") for frame in _frames()))
 
     def holds_lock(self) -> bool:
         """Has this signal handler or finaliser interrupted a locked method? Every RLock has
         _is_owned, on gevent and PyPy, too: Conditions call it."""
         return bool(self.lock._is_owned())
+
+    # What flush, close and exit do.
 
     def is_inside(self) -> bool:
         """Would this thread wait for itself? It would in on_result and transport, and where
@@ -1531,12 +1527,6 @@ class _Sender:
         return self.holds_lock() or any(
             frame.f_code in _WORKING and frame.f_locals.get("self") is self
             for frame in _frames())
-
-    def is_barred(self) -> bool:
-        """May this thread log nothing now? At exit a dead thread may have locked stderr.
-        While we hold a lock, a thread that waits for it may hold a log handler's lock."""
-        return self.process.exiting or self.process.gate._is_owned() or any(
-            sender.holds_lock() for sender in (self, *self.process.senders))
 
     def flush(self, until: float) -> bool:
         """Wait until what was accepted so far is settled; True if all was delivered."""
