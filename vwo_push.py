@@ -959,27 +959,23 @@ def _warn(line: str) -> None:
 #
 # Pushes are numbered from 0 in the order in which they are taken.
 #
-#   state              what it is                                     changed by
-#   -----------------  ---------------------------------------------  -------------------
-#   waiting            accepted, taken by nobody                      accept, take
-#   reserved           one entry for each pending dimension           accept, strike
-#   book               (number of delivered pushes, number of failed  take, strike
-#                      pushes, the batches that are taken)
-#   batch.owner        the thread that works on it, or None           take, give_back
-#   attending          the workers that will look at waiting before   start, park, leave,
-#                      they wait for anything                         delist
-#   parked             a lock for each idle worker: a release wakes   park
-#                      the worker
-#   workers            threads started and not ended                  start, enlist, delist
-#   flushes            for each flush that waits: a lock, whose       flush
-#                      release wakes it, and the number of the first
-#                      push that it does not wait for
-#   told               how many failed pushes the flushes have told   flush
-#   not_before         no request starts before this time             keep_quiet
-#   closed             nothing more is accepted                       close, dismiss,
-#                                                                     disown, _at_exit
-#   swept              why nothing is sent any more, "closed" or      sweep, disown
-#                      "exit"; or None
+#   state         what it is                                           changed by
+#   ------------  ---------------------------------------------------  ---------------------
+#   waiting       accepted, taken by nobody                            accept, take
+#   reserved      one entry for each pending dimension                 accept, strike
+#   book          how many pushes were delivered, how many have        take, strike
+#                 failed, and the batches that are taken
+#   batch.owner   the thread that works on it, or None                 take, give_back
+#   attending     workers that will look at waiting before they wait   hire, park, leave,
+#                 for anything                                         delist
+#   parked        a lock for each idle worker: its release wakes it    park
+#   workers       threads started and not ended                        hire, delist
+#   flushes       for each flush that waits: a lock, its release       flush
+#                 wakes it; the number of pushes that it waits for
+#   told          how many failed pushes the flushes have told         flush
+#   not_before    no request starts before this time                   keep_quiet
+#   closed        nothing more is accepted                             dismiss, disown
+#   swept         why nothing more is sent, "closed" or "exit"         sweep, disown
 #
 # All times come from _now.
 
@@ -1032,10 +1028,8 @@ class _Batch:
 
     def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
-        unsent: list[Sequence[int]] = [range(len(self.pushes))]
-        if self.parts is not None:
-            unsent = [part[2] for part in self.parts]
-        for members in unsent:
+        unbuilt = None, None, range(len(self.pushes))
+        for _, _, members in [unbuilt] if self.parts is None else self.parts:
             self.ended.append((members, (None, error, detail or self.detail, self.tries)))
             self.tries, self.detail = 0, None
         self.parts = []
@@ -1069,11 +1063,6 @@ def _release(lock: Any) -> None:
         pass
 
 
-def _size(pushes: Sequence[_Push]) -> int:
-    """How many dimensions *pushes* have. A push is a time, a user id, and pairs."""
-    return sum(map(len, pushes)) // 2 - len(pushes)
-
-
 def _locked(method: _Method) -> _Method:
     """Have *method* of a sender run under its lock."""
     def locked(self: _Sender, *args: Any, **kwargs: Any) -> Any:
@@ -1092,6 +1081,7 @@ class _Sender:
         self.pid = getpid()
         self.max_pending: int = config.max_pending  # saves a look-up in each push
         self.max_workers = config.max_workers
+        # Every RLock has _is_owned, on gevent and PyPy, too: Conditions call it.
         self.lock: Any = threading.RLock()
         self.waiting: deque[_Push] = deque()
         self.reserved: deque[None] = deque()
@@ -1472,9 +1462,9 @@ class _Sender:
             return
         book = (delivered + len(batch.pushes) - lost, failed + lost,
                 tuple(each for each in batches if each is not batch))
+        size = sum(map(len, batch.pushes)) // 2 - len(batch.pushes)  # see _Push
         # In one step: an interrupt between the two would lose the room for ever.
-        self.free(chain(starmap(setattr, [(self, "book", book)]),
-                        self.room(_size(batch.pushes))))
+        self.free(chain(starmap(setattr, [(self, "book", book)]), self.room(size)))
         for wake, end in list(self.flushes.items()):
             if self.is_settled(end):
                 _release(wake)
@@ -1510,23 +1500,18 @@ class _Sender:
         would wait for ever for a lock of its own thread."""
         return not (
             self.process.exiting or self.process.gate._is_owned()
-            or any(sender.holds_lock() for sender in (self, *self.process.senders))
+            or any(each.lock._is_owned() for each in (self, *self.process.senders))
             or any(str(frame.f_globals.get("__name__")).split(".")[0] in (
                 "logging", "queue") for frame in _frames()))
-
-    def holds_lock(self) -> bool:
-        """Has this signal handler or finaliser interrupted a locked method? Every RLock has
-        _is_owned, on gevent and PyPy, too: Conditions call it."""
-        return bool(self.lock._is_owned())
 
     # What flush, close and exit do.
 
     def is_inside(self) -> bool:
         """Would this thread wait for itself? It would in on_result and transport, and where
         a signal handler or a finaliser interrupts a locked method, serve or settle."""
-        return self.holds_lock() or any(
-            frame.f_code in _WORKING and frame.f_locals.get("self") is self
-            for frame in _frames())
+        return bool(self.lock._is_owned()) or any(
+            frame.f_code.co_name in ("serve", "settle")
+            and frame.f_locals.get("self") is self for frame in _frames())
 
     def flush(self, until: float) -> bool:
         """Wait until what was accepted so far is settled; True if all was delivered."""
@@ -1639,9 +1624,6 @@ class _Sender:
         self.lock = threading.RLock()
         for connection in list(self.connections):
             connection.forget()
-
-
-_WORKING = (_Sender.serve.__code__, _Sender.settle.__code__)  # see is_inside
 
 
 # -- Process: what all clients share; fork and exit --------------------------------------
