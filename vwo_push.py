@@ -1084,7 +1084,7 @@ class _Sender:
         # Every RLock has _is_owned, on gevent and PyPy, too: Conditions call it.
         self.lock: Any = threading.RLock()
         self.waiting: deque[_Push] = deque()
-        self.reserved: deque[None] = deque()
+        self.reserved: list[None] = []
         self.book: tuple[int, int, tuple[_Batch, ...]] = (0, 0, ())
         self.attending: set[threading.Thread] = set()
         self.parked: list[Any] = []
@@ -1110,20 +1110,20 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
-        room = None
         try:
             reserved.extend((None,) * size)
-            if len(reserved) <= self.max_pending:
+            full = len(reserved) > self.max_pending
+            if full:  # another thread has taken the room
+                del reserved[-size:]
+            else:
                 self.waiting.append(push)
-            else:  # another thread has taken the room
-                room = self.room(size)
-                self.free(room)
-                return self.refuse(_FULL)
         except BaseException:
-            # An interrupt right after the append frees the room of an accepted push: it
-            # exceeds max_pending once. Room without a push would be lost for ever.
-            self.free(room or self.room(size))
+            # Room without a push would be lost for ever. An interrupt right after the
+            # append or the del frees too much: max_pending is exceeded once.
+            del reserved[-size:]
             raise
+        if full:
+            return self.refuse(_FULL)
         try:
             if not self.attending:
                 self.call_another()
@@ -1136,16 +1136,6 @@ class _Sender:
             except ValueError:  # the sweep has settled it
                 pass
         return True
-
-    def room(self, size: int) -> Iterator[None]:
-        """An iterator that frees room for *size* dimensions; a second run does nothing."""
-        return starmap(self.reserved.popleft, repeat((), size))
-
-    def free(self, room: Iterator[None]) -> None:
-        try:
-            _in_one_step(room)
-        except IndexError:  # an interrupted push has freed its room already
-            pass
 
     def refuse(self, kind: str, reason: str = "") -> bool:
         next(self.dropped if kind in (_FULL, _CLOSED, _OUT_OF_MEMORY) else self.invalid)
@@ -1166,8 +1156,7 @@ class _Sender:
             _release(lock)
 
     def hire(self) -> None:
-        """Start a worker if there may be one more; wait only until Python has started it.
-        Where Python starts no thread, the pushes stay for a later push, flush or exit."""
+        """Start a worker. Where that fails, a later push, a flush or the exit goes on."""
         if self.swept or self.process.exiting:
             return
         worker = None
@@ -1186,8 +1175,8 @@ class _Sender:
                 self.delist(worker)
 
     def delist(self, worker: threading.Thread) -> None:
-        """Take a worker off the lists that ends now or has not begun."""
-        # First: if it begins meanwhile, it finds that it does not attend, and ends.
+        """Take off the lists a worker that ends now, or whose start has failed."""
+        # First: where it begins all the same, it finds that it does not attend, and ends.
         self.attending.discard(worker)
         if worker.ident in (None, threading.get_ident()):
             try:
@@ -1228,13 +1217,13 @@ class _Sender:
                 self.wake()
 
     def serve(self, until: float, worker: bool = False) -> None:
-        """Send on this thread until nothing is waiting, as a *worker* until the client is
-        closed, or until the time *until* has come."""
+        """Send on this thread until nothing is waiting or the time *until* has come; as a
+        *worker* until the client is closed."""
         connection = _Connection(self.config.endpoint, self.process.gate, self.leave)
         self.connections.add(connection)
+        go_on = partial(self.park, connection) if worker else self.has_work
         try:
-            while _now() < until and (self.park(connection) if worker
-                                      else self.has_work()):
+            while _now() < until and go_on():
                 batch = self.take()
                 if batch is not None:
                     self.deliver(batch, connection, until)
@@ -1272,12 +1261,11 @@ class _Sender:
 
     @_locked
     def take(self, sweeping: bool = False) -> _Batch | None:
-        """Return a batch that this thread owns now: one that was given back, or else a new
-        one of waiting pushes, as many as travel together. If *sweeping*: one of another
-        owner, or else a new one of all waiting pushes."""
-        delivered, failed, batches = self.book
+        """Return a batch that this thread owns now: one that was given back, or else one of
+        waiting pushes, as many as travel together. *sweeping*: another's, or else all."""
         if self.swept and not sweeping:
             return None
+        delivered, failed, batches = self.book
         for batch in batches:
             if sweeping or batch.owner is None:
                 batch.owner = threading.get_ident()
@@ -1287,8 +1275,7 @@ class _Sender:
         most = sys.maxsize if sweeping else self.config.max_batch
         if most == 1:
             most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
-        taken = sum(len(each.pushes) for each in batches)
-        batch = _Batch(delivered + failed + taken)
+        batch = _Batch(delivered + failed + sum(len(each.pushes) for each in batches))
         # The book has the batch before the batch has pushes: an interrupt loses none.
         self.book = delivered, failed, (*batches, batch)
         try:
@@ -1321,8 +1308,7 @@ class _Sender:
 
     def send(self, batch: _Batch, part: _Part, connection: _Connection, until: float,
              ) -> _Outcome | None:
-        """Try one request as often as is allowed. None: time ran out, or the batch was
-        taken away."""
+        """Try one request as often as is allowed. None: see pause."""
         config = self.config
         build, payload, _ = part
         # It stays where flushes with too little time have used up all tries before.
@@ -1392,8 +1378,7 @@ class _Sender:
         self.not_before = max(self.not_before, until)
 
     def pause(self, batch: _Batch, ready: float, until: float) -> bool:
-        """Sleep until both *ready* and not_before have come. False: *until* came earlier,
-        or *batch* is not ours any more."""
+        """Sleep until *ready* and not_before. False: *until* came, or *batch* was taken."""
         while batch.is_ours() and not self.swept:
             now = _now()
             if now >= until:
@@ -1428,20 +1413,18 @@ class _Sender:
 
     @_locked
     def claim(self, batch: _Batch, fresh: deque[tuple[_Push, _Outcome]]) -> bool:
-        """Begin to report *batch*, *fresh* in all, or go on. False: a close has taken the
-        batch away."""
+        """Let this thread report *batch*, at first *fresh*. False: a close has taken it."""
         if batch.is_ours() and batch.results is None:
             batch.results = fresh
         return batch.is_ours()
 
     def report(self, batch: _Batch) -> None:
-        """Call on_result for each of batch.results, of which another thread, that closes,
-        may take some."""
+        """Call on_result for each of batch.results; a thread that closes may help."""
         on_result = self.config.on_result
         while batch.results and not self.process.silent:
             try:
                 push, (status, error, detail, attempts) = batch.results.popleft()
-            except IndexError:  # the other thread was faster
+            except IndexError:  # that thread was faster
                 return
             try:
                 on_result(PushResult(
@@ -1463,8 +1446,10 @@ class _Sender:
         book = (delivered + len(batch.pushes) - lost, failed + lost,
                 tuple(each for each in batches if each is not batch))
         size = sum(map(len, batch.pushes)) // 2 - len(batch.pushes)  # see _Push
+        room = slice(-size, None) if size else slice(0)  # -0 would mean all of it
         # In one step: an interrupt between the two would lose the room for ever.
-        self.free(chain(starmap(setattr, [(self, "book", book)]), self.room(size)))
+        _in_one_step(chain(starmap(setattr, [(self, "book", book)]),
+                           starmap(self.reserved.__delitem__, [(room,)])))
         for wake, end in list(self.flushes.items()):
             if self.is_settled(end):
                 _release(wake)
@@ -1480,8 +1465,8 @@ class _Sender:
     # What goes to the log.
 
     def notice(self, kind: str, text: str, number: int = 1) -> None:
-        """*number* more of this *kind* happened. Log *text* and how many they are, once in
-        `LOG_SECONDS`. Takes no lock."""
+        """*number* more of this *kind* happened: log *text*, once in `LOG_SECONDS`, and how
+        many there were since the last line. Takes no lock."""
         counter, last = self.notices.setdefault(
             kind, (count(), deque([(float("-inf"), 0)])))
         _in_one_step(islice(counter, number))
@@ -1582,9 +1567,9 @@ class _Sender:
                 self.stop(workers, min(until, _now()) + JOIN_SECONDS)
 
     def stop(self, workers: list[threading.Thread], until: float) -> None:
-        """Wake the workers, end what they wait for, and join them until the time *until*: a
-        thread that wakes up while the interpreter is finalised could abort the host.
-        *workers*: the list of earlier; one that has left the list may not have ended."""
+        """Wake the workers, end what they wait for, and join them and *workers*, who may
+        have left the list and not have ended: a thread that wakes up while the interpreter
+        is finalised could abort the host."""
         self.wake(everyone=True)
         for connection in list(self.connections):
             connection.shut()
@@ -1596,8 +1581,8 @@ class _Sender:
         self.retire()
 
     def dismiss(self) -> None:
-        """Accept nothing more, and let the workers end when they have sent what is waiting.
-        Takes no lock: a finaliser calls this."""
+        """Accept nothing more; the workers end when they have sent what is waiting. Takes
+        no lock: a finaliser calls this."""
         self.closed = True
         self.wake(everyone=True)
         self.retire()
@@ -1618,8 +1603,8 @@ class _Sender:
                 return accepted, delivered, failed
 
     def disown(self) -> None:
-        """In a forked child: leave everything to the parent. A callback may have forked:
-        it returns into methods of this sender, which must find no lock and no work."""
+        """In a forked child: leave everything to the parent. Where a callback has forked,
+        it returns into methods of this sender: they must find no lock and no work."""
         self.closed, self.swept = True, "closed"
         self.lock = threading.RLock()
         for connection in list(self.connections):
