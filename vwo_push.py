@@ -1146,7 +1146,7 @@ class _Sender:
         """Have another worker look at what is waiting: one that is parked, or a new one."""
         if self.parked:
             self.wake()
-        elif len(self.workers) < self.max_workers:
+        elif len(self.workers) < self.max_workers and not self.process.exiting:
             self.hire()
 
     def wake(self, everyone: bool = False) -> None:
@@ -1157,8 +1157,6 @@ class _Sender:
 
     def hire(self) -> None:
         """Start a worker. Where that fails, a later push, a flush or the exit goes on."""
-        if self.swept or self.process.exiting:
-            return
         worker = None
         try:
             # Not concurrent.futures: it joins its threads at exit, without a bound.
@@ -1220,9 +1218,9 @@ class _Sender:
         """Send on this thread until nothing is waiting or the time *until* has come; as a
         *worker* until the client is closed."""
         connection = _Connection(self.config.endpoint, self.process.gate, self.leave)
-        self.connections.add(connection)
         go_on = partial(self.park, connection) if worker else self.has_work
         try:
+            self.connections.add(connection)
             while _now() < until and go_on():
                 batch = self.take()
                 if batch is not None:
