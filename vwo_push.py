@@ -970,6 +970,7 @@ def _warn(line: str) -> None:
 #                 for anything                                         delist
 #   parked        a lock for each idle worker: its release wakes it    park
 #   workers       threads started and not ended                        hire, delist
+#   begun         of these, those that run work                        work
 #   flushes       for each flush that waits: a lock, its release       flush
 #                 wakes it; the number of pushes that it waits for
 #   told          how many failed pushes the flushes have told         flush
@@ -1086,6 +1087,7 @@ class _Sender:
         self.waiting: deque[_Push] = deque()
         self.reserved: list[None] = []
         self.book: tuple[int, int, tuple[_Batch, ...]] = (0, 0, ())
+        self.begun: set[threading.Thread] = set()
         self.attending: set[threading.Thread] = set()
         self.parked: list[Any] = []
         self.workers: list[threading.Thread] = []
@@ -1157,7 +1159,7 @@ class _Sender:
 
     def hire(self) -> None:
         """Start a worker. Where that fails, a later push, a flush or the exit goes on."""
-        worker = None
+        worker, started = None, False
         try:
             # Not concurrent.futures: it joins its threads at exit, without a bound.
             worker = threading.Thread(target=self.work, name="vwo_push", daemon=True)
@@ -1166,17 +1168,18 @@ class _Sender:
             if worker in self.workers[:self.max_workers]:
                 self.attending.add(worker)
                 worker.start()
+                started = True
         except (RuntimeError, *_NO_MEMORY):  # the system starts no thread, or none here
             pass
         finally:
-            if worker is not None and worker.ident is None:
+            if worker is not None and not started:
                 self.delist(worker)
 
     def delist(self, worker: threading.Thread) -> None:
         """Take off the lists a worker that ends now, or whose start has failed."""
         # First: where it begins all the same, it finds that it does not attend, and ends.
         self.attending.discard(worker)
-        if worker.ident in (None, threading.get_ident()):
+        if worker not in self.begun:
             try:
                 self.workers.remove(worker)
             except ValueError:  # hire and the worker itself may both come here
@@ -1198,10 +1201,12 @@ class _Sender:
     def work(self) -> None:
         """What a worker thread runs."""
         thread = threading.current_thread()
+        self.begun.add(thread)
         try:
-            if thread in self.attending:  # else its start was interrupted
+            if thread in self.attending:  # else hire has delisted it
                 self.serve(float("inf"), worker=True)
         finally:
+            self.begun.discard(thread)
             self.delist(thread)
             self.process.last_end = _now()
             self.retire()
