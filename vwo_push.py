@@ -932,48 +932,18 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _may_log() -> bool:
-    """False where a signal handler, a finaliser or a log handler pushes within a call of
-    logging or queue: a log call would wait for ever for a lock of its own thread."""
-    return not any(str(frame.f_globals.get("__name__")).split(".")[0] in (
-        "logging", "queue") for frame in _frames())
-
-
-class _Notices:
-    """Logs what goes wrong: of each kind one line in `LOG_SECONDS`, which says how often
-    it happened. Logs nothing while *is_barred* returns True. Takes no lock."""
-
-    def __init__(self, is_barred: Callable[[], bool]) -> None:
-        self._is_barred = is_barred
-        self._counts: dict[str, count[int]] = {}
-        # (when the last line was logged, the count then)
-        self._last: dict[str, deque[tuple[float, int]]] = {}
-
-    def add(self, kind: str, text: str, number: int = 1) -> None:
-        """*number* more of this *kind* happened; *text* is the line."""
-        counts = self._counts.setdefault(kind, count())
-        _in_one_step(islice(counts, number))
-        last = self._last.setdefault(kind, deque([(float("-inf"), 0)]))
-        logged = last[0]
-        # The time first: _may_log is slow, as it walks the whole stack.
-        if _now() - logged[0] >= LOG_SECONDS and not self._is_barred() and _may_log():
-            total = _ticks(counts)
-            last.append((_now(), total))
-            if last.popleft() is logged:  # or another thread logs this line
-                self._warn("%s (%d)" % (text, total - logged[1]))
-
-    def _warn(self, line: str) -> None:
-        """Log *line*. A process that never imported logging, which costs 6-10 ms, gets it
-        on stderr, as from logging's last resort."""
-        try:
-            logging = sys.modules.get("logging")
-            if logging:
-                logging.getLogger("vwo_push").warning("%s", line)
-            elif sys.stderr:
-                sys.stderr.write("vwo_push: %s\n" % line)
-        except Exception as error:  # a broken handler or stream is not the caller's trouble
-            if _is_interrupt(error):
-                raise
+def _warn(line: str) -> None:
+    """Log *line*. A process that never imported logging, which costs 6-10 ms, gets it on
+    stderr, as from logging's last resort."""
+    try:
+        logging = sys.modules.get("logging")
+        if logging:
+            logging.getLogger("vwo_push").warning("%s", line)
+        elif sys.stderr:
+            sys.stderr.write("vwo_push: %s\n" % line)
+    except Exception as error:  # a broken handler or stream is not the caller's trouble
+        if _is_interrupt(error):
+            raise
 
 
 # -- Sender: pending pushes, workers, retries --------------------------------------------
@@ -989,27 +959,24 @@ class _Notices:
 #
 # Pushes are numbered from 0 in the order in which they are taken.
 #
-#   state              what it is                                     changed by
-#   -----------------  ---------------------------------------------  -------------------
-#   waiting            accepted, taken by nobody                      accept, take
-#   reserved           one entry for each pending dimension           accept, strike
-#   book               (number of delivered pushes, number of failed  take, strike
-#                      pushes, the batches that are taken)
-#   batch.owner        the thread that works on it, or None           take, give_back
-#   attending          the workers that will look at waiting before   start, park, leave,
-#                      they wait for anything                         delist
-#   parked             a lock for each idle worker: a release wakes   park
-#                      the worker
-#   workers            threads started and not ended                  start, enlist, delist
-#   flushes            for each flush that waits: a lock, whose       flush
-#                      release wakes it, and the number of the first
-#                      push that it does not wait for
-#   told               how many failed pushes the flushes have told   flush
-#   not_before         no request starts before this time             keep_quiet
-#   closed             nothing more is accepted                       close, dismiss,
-#                                                                     disown, _at_exit
-#   swept              why nothing is sent any more, "closed" or      sweep, disown
-#                      "exit"; or None
+#   state         what it is                                           changed by
+#   ------------  ---------------------------------------------------  ---------------------
+#   waiting       accepted, taken by nobody                            accept, take
+#   reserved      one entry for each pending dimension                 accept, strike
+#   book          how many pushes were delivered, how many have        take, strike
+#                 failed, and the batches that are taken
+#   batch.owner   the thread that works on it, or None                 take, give_back
+#   attending     workers that will look at waiting before they wait   hire, park, leave,
+#                 for anything                                         delist
+#   parked        a lock for each idle worker: its release wakes it    park
+#   workers       threads started and not ended                        hire, delist
+#   begun         of these, those that run work                        work
+#   flushes       for each flush that waits: a lock, its release       flush
+#                 wakes it; the number of pushes that it waits for
+#   told          how many failed pushes the flushes have told         flush
+#   not_before    no request starts before this time                   keep_quiet
+#   closed        nothing more is accepted                             dismiss, disown
+#   swept         why nothing more is sent, "closed" or "exit"         sweep, disown
 #
 # All times come from _now.
 
@@ -1045,9 +1012,10 @@ _NO_MEMORY = (MemoryError, RecursionError, SystemError)  # CPython raises any of
 class _Batch:
     """Pushes that one thread sends together."""
 
-    def __init__(self, first: int, owner: int) -> None:
+    def __init__(self, first: int) -> None:
         self.first = first  # the number of the first push
-        self.owner: int | None = owner  # ident of the thread that works on it
+        # The ident of the thread that works on it, or None.
+        self.owner: int | None = threading.get_ident()
         self.pushes: list[_Push] = []
         self.parts: list[_Part] | None = None  # what is left to send; None: not built
         self.tries = 0  # so far, of the first of parts
@@ -1055,12 +1023,14 @@ class _Batch:
         self.ended: list[tuple[Iterable[int], _Outcome]] = []  # indices of pushes, outcome
         self.results: deque[tuple[_Push, _Outcome]] | None = None  # not yet reported
 
+    def is_ours(self) -> bool:
+        """Does this thread work on it?"""
+        return self.owner == threading.get_ident()
+
     def give_up(self, error: str, detail: str | None = None) -> None:
         """End what is left to send; *error* is why."""
-        unsent: list[Sequence[int]] = [range(len(self.pushes))]
-        if self.parts is not None:
-            unsent = [part[2] for part in self.parts]
-        for members in unsent:
+        unbuilt = None, None, range(len(self.pushes))
+        for _, _, members in [unbuilt] if self.parts is None else self.parts:
             self.ended.append((members, (None, error, detail or self.detail, self.tries)))
             self.tries, self.detail = 0, None
         self.parts = []
@@ -1094,11 +1064,6 @@ def _release(lock: Any) -> None:
         pass
 
 
-def _size(pushes: Sequence[_Push]) -> int:
-    """How many dimensions *pushes* have. A push is a time, a user id, and pairs."""
-    return sum(map(len, pushes)) // 2 - len(pushes)
-
-
 def _locked(method: _Method) -> _Method:
     """Have *method* of a sender run under its lock."""
     def locked(self: _Sender, *args: Any, **kwargs: Any) -> Any:
@@ -1117,11 +1082,12 @@ class _Sender:
         self.pid = getpid()
         self.max_pending: int = config.max_pending  # saves a look-up in each push
         self.max_workers = config.max_workers
+        # Every RLock has _is_owned, on gevent and PyPy, too: Conditions call it.
         self.lock: Any = threading.RLock()
-        self.hiring: Any = threading.RLock()  # one start at a time; nobody waits for it
         self.waiting: deque[_Push] = deque()
-        self.reserved: deque[None] = deque()
+        self.reserved: list[None] = []
         self.book: tuple[int, int, tuple[_Batch, ...]] = (0, 0, ())
+        self.begun: set[threading.Thread] = set()
         self.attending: set[threading.Thread] = set()
         self.parked: list[Any] = []
         self.workers: list[threading.Thread] = []
@@ -1132,7 +1098,8 @@ class _Sender:
         self.first_tries, self.retries = count(), count()  # requests
         self.not_before = 0.0
         self.random = random.Random()  # not the module's, which the program may seed
-        self.notices = _Notices(self.is_barred)
+        # By kind: a counter, and (when the last line was logged, the count then).
+        self.notices: dict[str, tuple[count[int], deque[tuple[float, int]]]] = {}
         self.closed = process.exiting
         self.swept: str | None = None
 
@@ -1145,23 +1112,19 @@ class _Sender:
         reserved = self.reserved
         if len(reserved) + size > self.max_pending:
             return self.refuse(_FULL)
-        accepted, room = False, None
         try:
-            try:
-                reserved.extend((None,) * size)
-                if len(reserved) <= self.max_pending:  # else another thread took the room
-                    self.waiting.append(push)
-                    accepted = True
-            finally:
-                # An interrupt right after the append frees the room of an accepted push:
-                # it exceeds max_pending once. Room without a push would be lost for ever.
-                if not accepted:
-                    room = self.room(size)
-                    self.free(room)
-        finally:  # again: an interrupt may have come before the first one freed it
-            if not accepted:
-                self.free(room or self.room(size))
-        if not accepted:
+            reserved.extend((None,) * size)
+            full = len(reserved) > self.max_pending
+            if full:  # another thread has taken the room
+                del reserved[-size:]
+            else:
+                self.waiting.append(push)
+        except BaseException:
+            # Room without a push would be lost for ever. An interrupt right after the
+            # append or the del frees too much: max_pending is exceeded once.
+            del reserved[-size:]
+            raise
+        if full:
             return self.refuse(_FULL)
         try:
             if not self.attending:
@@ -1176,26 +1139,16 @@ class _Sender:
                 pass
         return True
 
-    def room(self, size: int) -> Iterator[None]:
-        """An iterator that frees room for *size* dimensions; a second run does nothing."""
-        return starmap(self.reserved.popleft, repeat((), size))
-
-    def free(self, room: Iterator[None]) -> None:
-        try:
-            _in_one_step(room)
-        except IndexError:  # an interrupted push has freed its room already
-            pass
-
     def refuse(self, kind: str, reason: str = "") -> bool:
         next(self.dropped if kind in (_FULL, _CLOSED, _OUT_OF_MEMORY) else self.invalid)
-        self.notices.add(kind, "push refused: " + (reason or kind))
+        self.notice(kind, "push refused: " + (reason or kind))
         return False
 
     def call_another(self) -> None:
         """Have another worker look at what is waiting: one that is parked, or a new one."""
         if self.parked:
             self.wake()
-        elif len(self.workers) < self.max_workers:
+        elif len(self.workers) < self.max_workers and not self.process.exiting:
             self.hire()
 
     def wake(self, everyone: bool = False) -> None:
@@ -1205,30 +1158,33 @@ class _Sender:
             _release(lock)
 
     def hire(self) -> None:
-        """Start a worker if there may be one more; wait only until Python has started it.
-        Where Python starts no thread, the pushes stay for a later push, flush or exit."""
-        if self.hiring._is_owned():  # a signal handler or a finaliser has interrupted start
-            return
-        # Again: the worker may have left during its start, when it could hire nobody.
-        while self.is_wanted() and _under(self.hiring, self.start, wait=False):
-            pass
-
-    def start(self) -> bool:
-        if len(self.workers) >= self.max_workers or self.swept or self.process.exiting:
-            return False
-        worker = None
+        """Start a worker. Where that fails, a later push, a flush or the exit goes on."""
+        worker, started = None, False
         try:
             # Not concurrent.futures: it joins its threads at exit, without a bound.
             worker = threading.Thread(target=self.work, name="vwo_push", daemon=True)
             self.workers.append(worker)
-            self.attending.add(worker)
-            worker.start()
-            return True
+            # Other threads may hire now, too: the first ones in the list are started.
+            if worker in self.workers[:self.max_workers]:
+                self.attending.add(worker)
+                worker.start()
+                started = True
         except (RuntimeError, *_NO_MEMORY):  # the system starts no thread, or none here
-            return False
+            pass
         finally:
-            if worker is not None:
-                self.delist(worker, unless_begun=True)
+            if worker is not None and not started:
+                self.delist(worker)
+
+    def delist(self, worker: threading.Thread) -> None:
+        """Take off the lists a worker that ends now, or whose start has failed."""
+        # First: where it begins all the same, it finds that it does not attend, and ends.
+        self.attending.discard(worker)
+        if worker not in self.begun:
+            try:
+                self.workers.remove(worker)
+            except ValueError:  # hire and the worker itself may both come here
+                pass
+        self.wake(everyone=True)  # they relied on this worker while it attended
 
     def has_work(self) -> bool:
         """Is there anything to send that no thread works on?"""
@@ -1245,52 +1201,38 @@ class _Sender:
     def work(self) -> None:
         """What a worker thread runs."""
         thread = threading.current_thread()
+        self.begun.add(thread)
         try:
-            if self.enlist(thread):
+            if thread in self.attending:  # else hire has delisted it
                 self.serve(float("inf"), worker=True)
         finally:
+            self.begun.discard(thread)
             self.delist(thread)
             self.process.last_end = _now()
             self.retire()
 
     @_locked
-    def enlist(self, thread: threading.Thread) -> bool:
-        """List a worker, where delist took it off too early. False: there are enough."""
-        if thread not in self.workers:
-            self.workers.append(thread)
-        return thread in self.workers[:self.max_workers]
-
-    @_locked
-    def delist(self, thread: threading.Thread, unless_begun: bool = False) -> None:
-        """Take a worker off the lists. If it still begins, enlist adds it again."""
-        if thread in self.workers and not (unless_begun and thread.ident is not None):
-            self.workers.remove(thread)
-            self.attending.discard(thread)
-            self.wake(everyone=True)  # they relied on this worker while it attended
-
-    @_locked
-    def give_back(self, me: int) -> None:
+    def give_back(self) -> None:
         """Let other threads take the batches that this one owns."""
         for batch in self.book[2]:
-            if batch.owner == me:
+            if batch.is_ours():
                 batch.owner = None
                 self.wake()
 
     def serve(self, until: float, worker: bool = False) -> None:
-        """Send on this thread until nothing is waiting, as a *worker* until the client is
-        closed, or until the time *until* has come."""
-        me = threading.get_ident()
+        """Send on this thread until nothing is waiting or the time *until* has come; as a
+        *worker* until the client is closed."""
         connection = _Connection(self.config.endpoint, self.process.gate, self.leave)
-        self.connections.add(connection)
+        go_on = partial(self.park, connection) if worker else self.has_work
         try:
-            while _now() < until and (self.park(connection) if worker
-                                      else self.has_work()):
-                batch = self.take(me)
+            self.connections.add(connection)
+            while _now() < until and go_on():
+                batch = self.take()
                 if batch is not None:
-                    self.deliver(batch, me, connection, until)
+                    self.deliver(batch, connection, until)
                     connection.tidy()
         finally:
-            self.give_back(me)
+            self.give_back()
             self.connections.discard(connection)
             connection.close()
 
@@ -1317,28 +1259,26 @@ class _Sender:
     def leave(self) -> None:
         """This thread may wait long: another goes on with what is waiting meanwhile."""
         self.attending.discard(threading.current_thread())
-        if self.has_work():
+        if self.is_wanted():
             self.call_another()
 
     @_locked
-    def take(self, me: int, sweeping: bool = False) -> _Batch | None:
-        """Return a batch that this thread owns now: one that was given back, or else a new
-        one of waiting pushes, as many as travel together. If *sweeping*: one of another
-        owner, or else a new one of all waiting pushes."""
-        delivered, failed, batches = self.book
+    def take(self, sweeping: bool = False) -> _Batch | None:
+        """Return a batch that this thread owns now: one that was given back, or else one of
+        waiting pushes, as many as travel together. *sweeping*: another's, or else all."""
         if self.swept and not sweeping:
             return None
+        delivered, failed, batches = self.book
         for batch in batches:
             if sweeping or batch.owner is None:
-                batch.owner = me
+                batch.owner = threading.get_ident()
                 return batch
         if not self.waiting:
             return None
         most = sys.maxsize if sweeping else self.config.max_batch
         if most == 1:
             most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
-        taken = sum(len(each.pushes) for each in batches)
-        batch = _Batch(delivered + failed + taken, me)
+        batch = _Batch(delivered + failed + sum(len(each.pushes) for each in batches))
         # The book has the batch before the batch has pushes: an interrupt loses none.
         self.book = delivered, failed, (*batches, batch)
         try:
@@ -1347,8 +1287,7 @@ class _Sender:
             pass
         return batch
 
-    def deliver(self, batch: _Batch, me: int, connection: _Connection,
-                until: float) -> None:
+    def deliver(self, batch: _Batch, connection: _Connection, until: float) -> None:
         """Send what is left of *batch* and settle it, unless time runs out."""
         try:
             if batch.parts is None:
@@ -1356,7 +1295,7 @@ class _Sender:
             parts = batch.parts  # a close that takes the batch puts a new list there
             while parts:
                 part = parts[0]
-                outcome = self.send(batch, me, part, connection, until)
+                outcome = self.send(batch, part, connection, until)
                 if outcome is None:
                     return
                 halves = _halves(part) if outcome[0] == 413 else []
@@ -1368,12 +1307,11 @@ class _Sender:
             if _is_interrupt(error):
                 raise
             batch.give_up("connection", _place(error))
-        self.settle(batch, me)
+        self.settle(batch)
 
-    def send(self, batch: _Batch, me: int, part: _Part, connection: _Connection,
-             until: float) -> _Outcome | None:
-        """Try one request as often as is allowed. None: time ran out, or the batch was
-        taken away."""
+    def send(self, batch: _Batch, part: _Part, connection: _Connection, until: float,
+             ) -> _Outcome | None:
+        """Try one request as often as is allowed. None: see pause."""
         config = self.config
         build, payload, _ = part
         # It stays where flushes with too little time have used up all tries before.
@@ -1381,7 +1319,7 @@ class _Sender:
         ready = 0.0
         while batch.tries < config.max_attempts:
             connection.tidy()  # or the next answer would begin with the rest of this one
-            if not self.pause(batch, me, ready, until):
+            if not self.pause(batch, ready, until):
                 return None
             request = build(config, payload, _nonce(self.random))
             seconds = min(config.timeout, until - _now())
@@ -1442,10 +1380,9 @@ class _Sender:
     def keep_quiet(self, until: float) -> None:
         self.not_before = max(self.not_before, until)
 
-    def pause(self, batch: _Batch, me: int, ready: float, until: float) -> bool:
-        """Sleep until both *ready* and not_before have come. False: *until* came earlier,
-        or *batch* is not ours any more."""
-        while batch.owner == me and not self.swept:
+    def pause(self, batch: _Batch, ready: float, until: float) -> bool:
+        """Sleep until *ready* and not_before. False: *until* came, or *batch* was taken."""
+        while batch.is_ours() and not self.swept:
             now = _now()
             if now >= until:
                 return False
@@ -1456,46 +1393,41 @@ class _Sender:
             time.sleep(min(left, SLICE_SECONDS))
         return False
 
-    def settle(self, batch: _Batch, me: int) -> None:
+    def settle(self, batch: _Batch) -> None:
         """End every push of *batch*: call on_result for each, then count. After an
         interrupt, finish that first, then raise."""
         outcomes = batch.outcomes()
         fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [outcome for outcome in outcomes if outcome[1]]
-        results = self.claim(batch, me, fresh)
-        if results is None:
+        if not self.claim(batch, fresh):
             return
         try:
-            if results or lost:
+            if batch.results or lost:
                 self.leave()  # callbacks and log handlers may be slow
-            if lost and results is fresh:  # once, and before a flush can return
+            if lost and batch.results is fresh:  # once, and before a flush can return
                 _, error, detail, _ = lost[0]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
-                self.notices.add(line, line, len(lost))
-            self.report(results)
+                self.notice(line, line, len(lost))
+            self.report(batch)
         except BaseException:
-            self.settle(batch, me)  # goes on with what is left in batch.results
+            self.settle(batch)  # goes on with what is left in batch.results
             raise
         self.strike(batch, len(lost))
 
     @_locked
-    def claim(self, batch: _Batch, me: int, fresh: deque[tuple[_Push, _Outcome]],
-              ) -> deque[tuple[_Push, _Outcome]] | None:
-        """Return what is left to report of *batch*, at first *fresh*. None: a close has
-        taken the batch away."""
-        if batch.owner != me:
-            return None
-        if batch.results is None:
+    def claim(self, batch: _Batch, fresh: deque[tuple[_Push, _Outcome]]) -> bool:
+        """Let this thread report *batch*, at first *fresh*. False: a close has taken it."""
+        if batch.is_ours() and batch.results is None:
             batch.results = fresh
-        return batch.results
+        return batch.is_ours()
 
-    def report(self, results: deque[tuple[_Push, _Outcome]]) -> None:
-        """Call on_result for each of *results*, of which another thread may take some."""
+    def report(self, batch: _Batch) -> None:
+        """Call on_result for each of batch.results; a thread that closes may help."""
         on_result = self.config.on_result
-        while on_result and results and not self.process.silent:
+        while batch.results and not self.process.silent:
             try:
-                push, (status, error, detail, attempts) = results.popleft()
-            except IndexError:  # the other thread was faster
+                push, (status, error, detail, attempts) = batch.results.popleft()
+            except IndexError:  # that thread was faster
                 return
             try:
                 on_result(PushResult(
@@ -1506,7 +1438,7 @@ class _Sender:
                     self.process.silent = self.process.exiting
                     raise
                 text = "on_result raised " + _place(raised)
-                self.notices.add(text, text)
+                self.notice(text, text)
 
     @_locked
     def strike(self, batch: _Batch, lost: int) -> None:
@@ -1516,47 +1448,65 @@ class _Sender:
             return
         book = (delivered + len(batch.pushes) - lost, failed + lost,
                 tuple(each for each in batches if each is not batch))
+        size = sum(map(len, batch.pushes)) // 2 - len(batch.pushes)  # see _Push
+        room = slice(-size, None) if size else slice(0)  # -0 would mean all of it
         # In one step: an interrupt between the two would lose the room for ever.
-        self.free(chain(starmap(setattr, [(self, "book", book)]),
-                        self.room(_size(batch.pushes))))
+        _in_one_step(chain(starmap(setattr, [(self, "book", book)]),
+                           starmap(self.reserved.__delitem__, [(room,)])))
         for wake, end in list(self.flushes.items()):
             if self.is_settled(end):
                 _release(wake)
 
     def is_settled(self, end: int) -> bool:
         """Are the first *end* pushes settled?"""
+        is_empty = not self.waiting  # first: take moves pushes from there to the book
         delivered, failed, batches = self.book
-        if self.swept:  # accept may have taken back a push that *end* counts
-            return not (batches or self.waiting)
-        return all(batch.first >= end for batch in batches) and (
-            delivered + failed + sum(len(batch.pushes) for batch in batches) >= end)
+        if batches:  # in the order of their pushes
+            return batches[0].first >= end
+        return is_empty or delivered + failed >= end
+
+    # What goes to the log.
+
+    def notice(self, kind: str, text: str, number: int = 1) -> None:
+        """*number* more of this *kind* happened: log *text*, once in `LOG_SECONDS`, and how
+        many there were since the last line. Takes no lock."""
+        counter, last = self.notices.setdefault(
+            kind, (count(), deque([(float("-inf"), 0)])))
+        _in_one_step(islice(counter, number))
+        logged = last[0]
+        # The time first: may_log is slow, as it walks the whole stack.
+        if _now() - logged[0] >= LOG_SECONDS and self.may_log():
+            total = _ticks(counter)
+            last.append((_now(), total))
+            if last.popleft() is logged:  # or another thread logs this line
+                _warn("%s (%d)" % (text, total - logged[1]))
+
+    def may_log(self) -> bool:
+        """May this thread log now? Not at exit: a dead thread may have locked stderr. Not
+        under a lock of ours: who waits for it may hold a log handler's lock. Not in a
+        signal handler, a finaliser or a log handler within a call of logging or queue: it
+        would wait for ever for a lock of its own thread."""
+        return not (
+            self.process.exiting or self.process.gate._is_owned()
+            or any(each.lock._is_owned() for each in (self, *self.process.senders))
+            or any(str(frame.f_globals.get("__name__")).split(".")[0] in (
+                "logging", "queue") for frame in _frames()))
 
     # What flush, close and exit do.
-
-    def holds_lock(self) -> bool:
-        """Has this signal handler or finaliser interrupted a locked method? Every RLock has
-        _is_owned, on gevent and PyPy, too: Conditions call it."""
-        return bool(self.lock._is_owned())
 
     def is_inside(self) -> bool:
         """Would this thread wait for itself? It would in on_result and transport, and where
         a signal handler or a finaliser interrupts a locked method, serve or settle."""
-        return self.holds_lock() or any(
-            frame.f_code in _WORKING and frame.f_locals.get("self") is self
-            for frame in _frames())
-
-    def is_barred(self) -> bool:
-        """May this thread log nothing now? At exit a dead thread may have locked stderr.
-        While we hold a lock, a thread that waits for it may hold a log handler's lock."""
-        return self.process.exiting or self.process.gate._is_owned() or any(
-            sender.holds_lock() for sender in (self, *self.process.senders))
+        return bool(self.lock._is_owned()) or any(
+            frame.f_code.co_name in ("serve", "settle")
+            and frame.f_locals.get("self") is self for frame in _frames())
 
     def flush(self, until: float) -> bool:
         """Wait until what was accepted so far is settled; True if all was delivered."""
         if self.is_inside():
             return False
         # An interrupt may have left behind batches of this thread, and part of a sweep.
-        self.give_back(threading.get_ident())
+        self.give_back()
         if self.swept:
             self.sweep(self.swept)
         told, wake, end = self.told, _taken_lock(), self.counts()[0]
@@ -1574,9 +1524,8 @@ class _Sender:
     def wait_for(self, wake: Any, end: int, until: float) -> bool:
         """Wait until the first *end* pushes are settled, or the time *until* has come."""
         patient = True
-        while not self.is_settled(end):
-            if _now() >= until or self.pid != getpid():  # a callback has forked
-                break
+        # The process id differs where a callback has forked.
+        while not self.is_settled(end) and _now() < until and self.pid == getpid():
             if self.is_wanted():
                 self.call_another()
             # A worker that is being started gets one slice of time. If this thread sent
@@ -1594,23 +1543,36 @@ class _Sender:
     def sweep(self, error: str) -> None:
         """Settle all that is left; *error* is why. Nothing more is sent. After an
         interrupt, finish that first, then raise."""
-        me = threading.get_ident()
         try:
             self.swept = self.swept or error
-            batch = self.take(me, sweeping=True)
+            batch = self.take(sweeping=True)
             while batch is not None:
                 if batch.results is None:
                     batch.give_up(self.swept)
-                self.settle(batch, me)
-                batch = self.take(me, sweeping=True)
+                self.settle(batch)
+                batch = self.take(sweeping=True)
         except BaseException:
             self.sweep(error)
             raise
 
+    def close(self, until: float, error: str = "closed") -> bool:
+        """Accept nothing more, flush, and settle what is left; *error* is why it fails."""
+        workers = list(self.workers)
+        self.dismiss()
+        if self.is_inside():
+            return False
+        try:
+            return self.flush(until)
+        finally:
+            try:
+                self.sweep(error)
+            finally:
+                self.stop(workers, min(until, _now()) + JOIN_SECONDS)
+
     def stop(self, workers: list[threading.Thread], until: float) -> None:
-        """Wake the workers, end what they wait for, and join them until the time *until*: a
-        thread that wakes up while the interpreter is finalised could abort the host.
-        *workers*: the list of earlier; one that has left the list may not have ended."""
+        """Wake the workers, end what they wait for, and join them and *workers*, who may
+        have left the list and not have ended: a thread that wakes up while the interpreter
+        is finalised could abort the host."""
         self.wake(everyone=True)
         for connection in list(self.connections):
             connection.shut()
@@ -1619,24 +1581,11 @@ class _Sender:
                 worker.join(max(0.0, until - _now()))
             except RuntimeError:  # this thread, or one that is just being started
                 pass
-
-    def close(self, until: float) -> bool:
-        workers, self.closed = list(self.workers), True
-        if self.is_inside():
-            self.dismiss()  # what is pending is sent, then the workers end
-            return False
-        try:
-            return self.flush(until)
-        finally:
-            try:
-                self.sweep("closed")
-            finally:
-                self.stop(workers, _now() + JOIN_SECONDS)
-                self.retire()
+        self.retire()
 
     def dismiss(self) -> None:
-        """Accept nothing more, and let the workers end when they have sent what is waiting.
-        Takes no lock: a finaliser calls this."""
+        """Accept nothing more; the workers end when they have sent what is waiting. Takes
+        no lock: a finaliser calls this."""
         self.closed = True
         self.wake(everyone=True)
         self.retire()
@@ -1657,15 +1606,12 @@ class _Sender:
                 return accepted, delivered, failed
 
     def disown(self) -> None:
-        """In a forked child: leave everything to the parent. A callback may have forked:
-        it returns into methods of this sender, which must find no lock and no work."""
+        """In a forked child: leave everything to the parent. Where a callback has forked,
+        it returns into methods of this sender: they must find no lock and no work."""
         self.closed, self.swept = True, "closed"
-        self.lock, self.notices = threading.RLock(), _Notices(self.is_barred)
+        self.lock = threading.RLock()
         for connection in list(self.connections):
             connection.forget()
-
-
-_WORKING = (_Sender.serve.__code__, _Sender.settle.__code__)  # see is_inside
 
 
 # -- Process: what all clients share; fork and exit --------------------------------------
@@ -1740,27 +1686,12 @@ def _at_exit() -> None:
     process = _process()
     process.exiting = True
     began = _now()
-    senders = list(process.senders)
-    workers = [list(sender.workers) for sender in senders]
-    for sender in senders:
-        sender.closed = True
-    try:
-        for sender in senders:
-            sender.flush(began + sender.config.exit_timeout)
-    except BaseException:  # a second Ctrl-C: no more waiting
-        pass
-    for sender in senders:
+    for sender in list(process.senders):
         try:
-            sender.sweep("exit")
-        except BaseException:  # a third one, in on_result
-            pass
+            sender.close(began + sender.config.exit_timeout, "exit")
+        except BaseException:  # a second Ctrl-C: no more waiting
+            began = float("-inf")
     process.senders.clear()
-    until = _now() + JOIN_SECONDS
-    try:
-        for sender, those in zip(senders, workers):
-            sender.stop(those, until)
-    except BaseException:
-        pass
 
 
 atexit.register(_at_exit)
