@@ -180,9 +180,8 @@ def _is_interrupt(error: BaseException) -> bool:
     return trace is not None
 
 
-def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -> Any:
-    """Hold the RLock *lock*, and return call(*args). Without *wait*, return None where
-    another thread holds it.
+def _under(lock: Any, call: Callable[..., Any], *args: Any) -> Any:
+    """Hold the RLock *lock*, and return call(*args).
 
     Not ``with``: on CPython 3.9, 3.14 and PyPy an interrupt can come after the lock is
     taken and before the block begins. Then the lock would stay taken for ever.
@@ -190,7 +189,9 @@ def _under(lock: Any, call: Callable[..., Any], *args: Any, wait: bool = True) -
     nested = lock._is_owned()  # a signal handler or a finaliser has interrupted a call
     try:
         try:
-            return call(*args) if nested or lock.acquire(wait) else None
+            if not nested:
+                lock.acquire()
+            return call(*args)
         finally:
             if not nested and lock._is_owned():
                 lock.release()
@@ -1120,8 +1121,9 @@ class _Sender:
             else:
                 self.waiting.append(push)
         except BaseException:
-            # Room without a push would be lost for ever. An interrupt right after the
-            # append or the del frees too much: max_pending is exceeded once.
+            # Room without a push would be lost for ever. This frees too much where the
+            # interrupt came before the extend or after the append: then max_pending is
+            # exceeded until nothing is pending.
             del reserved[-size:]
             raise
         if full:
