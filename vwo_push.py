@@ -24,13 +24,14 @@ network; ``--check`` says why nothing arrives; ``--help`` lists the rest.
 * In rare cases a push arrives twice. The order is kept only with ``max_workers=1``.
 
 The sections of this file: laws (limits, the clock, imports, interrupts), validation, wire
-(what is sent, byte by byte), edge (a kept-alive connection), notices (the log), sender
-(pending pushes, workers, retries: the state, and its lock), process (fork and exit),
+(what is sent, byte by byte), edge (a kept-alive connection), notices (counters, the log),
+sender (pending pushes, workers, retries: the state, and its lock), process (fork and exit),
 Client, settings, input files, command line. The way of one push, in the order to read::
 
-    Client.push -> _checked -> _Sender.accept -> call_another -> wake or hire
-    work -> serve -> park -> take -> deliver -> _parts -> send -> attempt -> exchange
-    settle -> claim -> report -> strike
+    the caller:     Client.push -> _checked -> _Sender.accept -> call_another -> hire, wake
+    a worker:       work -> serve -> park -> take -> deliver (first sends, then settles)
+      it sends:     _parts -> send -> pause -> attempt -> _Connection.exchange
+      it settles:   settle -> claim -> report -> strike
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 
     _Method = TypeVar("_Method", bound=Callable[..., Any])
     _Value = Union[str, bool, int, float]  # of a dimension; FullStack has str only
-    _Config = SimpleNamespace  # what a client was built with: see Client.__init__
+    _Config = SimpleNamespace  # options, and what Client.__init__ and _prepare add
     _Rule = tuple[str, tuple[type, ...], str, Callable[[Any], Any]]  # see _OPTIONS
     # (time of the push in seconds since 1970, user id, key, value, key, value, ...)
     _Push = tuple[Any, ...]
@@ -84,7 +85,7 @@ else:
         return namedtuple(name, [field for field, _ in fields])
 
 
-# -- Laws: limits and defaults -----------------------------------------------------------
+# -- Laws: limits, the clock, imports, interrupts ----------------------------------------
 
 BASE_URL = "https://dev.visualwebsiteoptimizer.com"  # VWO's only host, in every SDK
 SDK_NAME = "vwo-push-python"
@@ -94,7 +95,7 @@ RESERVED_KEY = "vwo_fs_environment"  # in events it names the environment
 MAX_URL_BYTES = 2_000  # a longer GET goes as a batch of one: proxies cut URLs off
 MAX_BODY_BYTES = 10_000_000  # VWO answers 413 beyond 10 MB
 MAX_EVENTS = 5_000  # in one batch; VWO's limit
-MAX_TAKEN = 4  # pushes that a worker takes at a time where max_batch is 1: a sixth faster
+MAX_TAKEN = 4  # pushes in a _Batch where max_batch is 1; a sixth faster than one by one
 MAX_ANSWER_BYTES = 64 * 1024  # a longer answer is not read: its connection is closed
 MAX_SETTINGS_BYTES = 8 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 30.0  # however long the server asks for
@@ -107,7 +108,7 @@ SLICE_SECONDS = 0.1  # one sleep of a backoff or a flush, which then looks for c
 LOG_SECONDS = 30.0  # between two lines of one kind
 JOIN_SECONDS = 0.2  # close and exit wait so long for workers that were stopped
 FORK_SECONDS = 1.0  # a fork waits so long for threads inside OpenSSL
-END_SECONDS = 0.02  # a fork waits so long after the last end of a worker
+END_SECONDS = 0.02  # a fork waits until the last end of a worker is so long ago
 FROZEN_SECONDS = 1.0  # overslept by more than this: the process was frozen (Lambda)
 
 
@@ -170,7 +171,7 @@ def _is_interrupt(error: BaseException) -> bool:
     numbers = range(1, getattr(signal, "NSIG", 1))  # WASI knows no signal
     codes: list[Any] = [
         getattr(each, "__code__", None)
-        # Not SIG_DFL: every look-up in any enum runs the __call__ of its type.
+        # SIG_DFL is not callable: its type's __call__ runs in every look-up in any enum.
         for handler in filter(callable, map(signal.getsignal, numbers))
         # The handler is a function, a functools.partial, or an object with __call__.
         for each in (handler, getattr(handler, "func", None), type(handler).__call__)]
@@ -230,7 +231,7 @@ class Invalid(ValueError, TypeError):
 
 
 def _plain(value: Any) -> Any:
-    """Return *value*, a str as an exact one: a subclass may lie about its text."""
+    """Turn a subclass of str, which may lie about its text, into a str; leave all else."""
     # Not isinstance: it believes a lying __class__.
     return str.__str__(value) if issubclass(type(value), str) else value
 
@@ -309,7 +310,7 @@ def _items(args: Sequence[Any], kwargs: Mapping[str, Any],
     number = len(args) + len(kwargs)
     form = _SEVERAL if number == 2 else _SINGLE
     given = dict(zip(form, args), **kwargs)
-    if number == len(form) and given.keys() == {*form}:  # else one is given twice
+    if number == len(form) and given.keys() == {*form}:  # and none given twice
         if form is _SINGLE:
             key, value, user_id = [given[name] for name in form]
             return user_id, [(key, value)]
@@ -331,17 +332,17 @@ def _checked(fme: bool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Push
             key = _text("custom_dimension_key", key, MAX_TEXT_CHARS)
             if key == RESERVED_KEY:
                 raise Invalid("custom_dimension_key must not be %s, which VWO reserves"
-                               % RESERVED_KEY)
+                              % RESERVED_KEY)
             push += key, _checked_value(value, fme)
         return tuple(push)
     except Exception as error:  # the code of a caller's own class may raise what it likes
         if isinstance(error, Invalid) or _is_interrupt(error):
             raise
         raise Invalid("custom_dimension_map cannot be read: "
-                       + type(error).__name__) from None
+                      + type(error).__name__) from None
 
 
-# -- Wire: what is sent. Pure: no clock, no random, no state -----------------------------
+# -- Wire: what is sent. Pure: no clock, no state; random is what _nonce is given --------
 
 _HEADERS = {"User-Agent": "%s/%s" % (SDK_NAME, __version__)}
 _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
@@ -424,7 +425,7 @@ def _batch_events(config: _Config, push: _Push) -> list[str]:
 
 
 def _get_request(config: _Config, dimension: tuple[_Push, int], nonce: str) -> Request:
-    """GET /server-side/push, FullStack: a push, and the place of one of its keys."""
+    """GET /server-side/push: one *dimension*, given as its push and its key's index."""
     push, at = dimension
     tags = _tags(push[at], push[at + 1]).translate(_escapes)
     url = ("%s/server-side/push?account_id=%s&u=%s&sId=%d&random=%s&env=%s&ap=server&%s"
@@ -444,7 +445,7 @@ def _event_request(config: _Config, push: _Push, nonce: str) -> Request:
 
 
 def _batch_request(config: _Config, events: Sequence[str], nonce: str) -> Request:
-    """POST /server-side/batch-events: several events. It has no use for a *nonce*."""
+    """POST /server-side/batch-events: several events. Every builder takes a *nonce*."""
     path = "batch-events-v2?a=%s&env=%s&" + _FME_SDK if config.fme else (
         "batch-events?a=%s&" + _FULLSTACK_SDK + "&env=%s")
     url = config.base_url + "/server-side/" + path % (config.account_id, config.url_key)
@@ -458,12 +459,12 @@ def _batch_parts(config: _Config, pushes: Sequence[_Push]) -> list[_Part]:
     parts: list[_Part] = []
     events: list[str] = []
     members: list[int] = []
-    left = size = 0  # events that fit into the last part; its bytes
+    left = size = 0  # how many more events fit into the last part; its bytes
     for index, push in enumerate(pushes):
-        fresh = _batch_events(config, push)
-        if left < len(fresh) <= config.max_batch:
+        added = _batch_events(config, push)
+        if left < len(added) <= config.max_batch:
             left = 0  # a map that fits into one request is not torn
-        for event in fresh:
+        for event in added:
             size += len(event) + 2  # with its separator
             if not left or size > MAX_BODY_BYTES:
                 events, members = [], []
@@ -506,7 +507,7 @@ def _halves(part: _Part) -> list[_Part]:
 
 class _Failure(Exception):
     """An attempt that did not deliver. *kind* is a `PushResult.error`, *detail* says why
-    in words; *wait* is the answer's Retry-After in seconds."""
+    in words; *retry*: may another attempt help? *wait* is the Retry-After in seconds."""
 
     def __init__(self, kind: str, detail: str, retry: bool = True,
                  status: int | None = None, wait: float = 0.0) -> None:
@@ -553,7 +554,7 @@ def _proxy_for(scheme: str, host: str, port: int,
             "%%2F for /; or give a transport for another kind of proxy" % scheme.upper())
     headers: dict[str, str] = {}
     if login:
-        login = login[:-1] if ":" in login else login[:-1] + ":"
+        login = login[:-1] + ("" if ":" in login else ":")  # without its @
         pair = base64.b64encode(urllib.parse.unquote_to_bytes(login))
         headers["Proxy-Authorization"] = "Basic " + pair.decode()
     return proxy.strip("[]"), number or 80, headers
@@ -593,20 +594,20 @@ class _Endpoint:
         scheme, _, literal, port, path = _split(base_url)
         tls = scheme == "https"
         self.host, number = literal.strip("[]"), port or (443 if tls else 80)
-        self.target = "%s:%d" % (literal, number)  # of a CONNECT
+        self.target = "%s:%d" % (literal, number)  # what a CONNECT names
         authority = self.target if port else literal
         self.origin, self.path = "%s://%s" % (scheme, authority), path.rstrip("/")
         self.headers = {"Host": authority}  # of each request
-        self.skipped = len(self.origin)  # of a URL, in the first line of a request
+        self.skipped = len(self.origin)  # characters of a URL that request lines omit
         self.proxy = _proxy_for(scheme, self.host, number) if network else None
         self.address = self.proxy[:2] if self.proxy else (self.host, number)  # to call
-        if self.proxy and not tls:  # the proxy has to know where to
+        if self.proxy and not tls:  # without a tunnel the proxy reads the whole URL
             self.headers.update(self.proxy[2])
             self.skipped = 0
         self.ssl_context = (ssl_context or _tls_context()) if network and tls else None
-        self.not_yet: tuple[type[OSError], ...] = (BlockingIOError,)  # a call would wait
+        self.would_wait: tuple[type[OSError], ...] = (BlockingIOError,)
         if self.ssl_context is not None:
-            self.not_yet += ssl.SSLWantReadError, ssl.SSLWantWriteError
+            self.would_wait += ssl.SSLWantReadError, ssl.SSLWantWriteError
 
 
 class _Stream(io.RawIOBase):
@@ -637,7 +638,7 @@ class _Connection:
     def __init__(self, endpoint: _Endpoint, gate: Any,
                  on_wait: Callable[[], None] = lambda: None) -> None:
         self._on_wait = on_wait  # called before a wait that may be long
-        self.stage = ""  # where it is: "proxy", "name", "connection", "tls", "answer"
+        self.stage = ""  # "proxy", "name", "connection", "tls", "answer": what it waits for
         self._endpoint, self._gate = endpoint, gate  # gate: see _Process
         self._sock: Any = None
         self._tried: Any = None  # the address that was tried last
@@ -729,8 +730,8 @@ class _Connection:
         silently; a thawed Lambda finds it closed."""
         wall, mono = self._used
         idle = max(time.time() - wall, _now() - mono)  # in a freeze a clock may stand still
-        # The next answer would begin with bytes that nobody asked for. recv does not return
-        # what TLS sends for itself, such as session tickets.
+        # Not None: the connection is closed, or has bytes that nobody asked for: the next
+        # answer would begin with them. TLS session tickets do not come out of recv.
         if idle > IDLE_SECONDS or self._try(self._sock.recv, 1) is not None:
             raise ConnectionError
 
@@ -750,9 +751,9 @@ class _Connection:
                 self._wait()
 
     def _connect(self) -> None:
-        """Connect to an address of the host. Any may never answer, so each but the last
-        gets a short time. The next call begins with the address that this call tried last:
-        it has answered, or else another address comes last and gets the long time."""
+        """Connect to an address of the host. Each but the last gets a short time, as it may
+        never answer. The next call begins with the address that this call tried last: if
+        that has not answered, another address comes last then, and gets the long time."""
         began = _now()
         addresses: list[Any] = socket.getaddrinfo(
             *self._endpoint.address, 0, socket.SOCK_STREAM)
@@ -775,7 +776,7 @@ class _Connection:
                 self.close()
                 if not addresses or _is_interrupt(error):
                     raise
-        raise ConnectionError
+        raise ConnectionError  # shut
 
     def _tunnel(self, headers: dict[str, str]) -> None:
         """Ask the proxy for a connection to the server."""
@@ -794,7 +795,7 @@ class _Connection:
             headers["Content-Length"] = str(len(body))
         lines = "".join(["%s: %s\r\n" % header for header in headers.items()])
         head = "%s %s HTTP/1.1\r\n%s\r\n" % (method, target, lines)
-        self._heard = False
+        self._heard = False  # until now: of a CONNECT
         self._send(memoryview(head.encode("ascii") + (body or b"")))
         stream: Any = _Stream(self)
         answer = http.client.HTTPResponse(stream, method=method)
@@ -807,7 +808,7 @@ class _Connection:
     def receive(self, buffer: Any) -> int:
         """Read bytes of the answer into *buffer*; return how many, 0 at its end."""
         if self._heard and _now() > self._end:
-            raise self._timeout()  # nobody calls _wait where the server floods us
+            raise self._timeout()  # in a flood of bytes nobody calls _wait
         received: int | None = self._try(self._sock.recv_into, buffer)
         while received is None:
             if self._unsent:
@@ -824,7 +825,7 @@ class _Connection:
         """Send as much as the system takes at once."""
         try:
             sent = self._try(self._sock.send, unsent) or 0
-            self._unsent = unsent[sent:] or b""  # an empty view would keep the body
+            self._unsent = unsent[sent:] or b""  # an empty view keeps the body in memory
         except OSError as error:
             if _is_interrupt(error):
                 raise
@@ -836,13 +837,12 @@ class _Connection:
             if self._endpoint.ssl_context is None:
                 return call(*args)
             return _under(self._gate, call, *args)
-        except self._endpoint.not_yet:
+        except self._endpoint.would_wait:
             return None
 
     def _wait(self) -> None:
         """Wait until the socket can be read, or written if something is unsent. Raises
-        `_Failure` at the deadline, unless there is something to read: the answer, perhaps.
-        """
+        `_Failure` at the deadline if there is nothing to read: an answer is read first."""
         longest = SLOW_SECONDS
         while True:
             began = _now()
@@ -878,7 +878,7 @@ class _Connection:
         """*error* as a `_Failure`, whose detail holds nothing private."""
         if isinstance(error, _Failure):
             return error
-        if isinstance(error, socket.timeout) and error.errno is None:  # settimeout's
+        if isinstance(error, socket.timeout) and error.errno is None:  # of settimeout
             return self._timeout()
         kind, detail, retry = "response", type(error).__name__, True
         if self._endpoint.ssl_context is not None and isinstance(error, ssl.SSLError):
@@ -904,17 +904,17 @@ def _retry_after(answer: http.client.HTTPResponse) -> float:
         if text[:1].isdigit():  # "2.5"; "2, 3" from two headers
             seconds = max(float(part) for part in text.split(","))
             return math.ceil(min(seconds, MAX_RETRY_AFTER_SECONDS))
-        # Not datetime: Windows refuses years it dislikes.
-        date: Any = email.utils.parsedate(text)  # in HTTP a date is GMT
+        # Not datetime: Windows refuses some years. In HTTP a date is GMT.
+        date: Any = email.utils.parsedate(text)  # None, which raises, where it is no date
         return min(max(0.0, calendar.timegm(date) - time.time()), MAX_RETRY_AFTER_SECONDS)
-    except (TypeError, ValueError, IndexError, OverflowError):  # None, for no date
+    except (TypeError, ValueError, IndexError, OverflowError):
         return 0.0
 
 
-# -- Notices: what goes to the log -------------------------------------------------------
+# -- Notices: counters that no interrupt breaks, and the log -----------------------------
 
 
-# Runs an iterator to its end within one call of C, where no interrupt can come.
+# Runs an iterator of C to its end within one call, where no interrupt can come.
 _sink: deque[Any] = deque(maxlen=0)
 _in_one_step = _sink.extend
 
@@ -953,10 +953,10 @@ def _warn(line: str) -> None:
 # one pushes in a log handler, and holds the handler's lock; the other holds our lock, the
 # garbage collector runs a finaliser there, and the finaliser logs.
 #
-# A method that changes several things holds the sender's lock (@_locked). A signal handler
-# or a finaliser may interrupt it and call anything here: the lock is reentrant. So after
-# each assignment the state is whole. Under the lock nothing waits, uses a socket, logs, or
-# calls anybody else's code.
+# The sender's lock (@_locked) guards the book, who owns its batches, and not_before. All
+# else changes in single steps, without it. A signal handler or a finaliser may interrupt
+# any method and call any other, as the lock is reentrant: after each assignment the state
+# is whole. Under the lock nothing waits, uses a socket, logs, or calls others' code.
 #
 # Pushes are numbered from 0 in the order in which they are taken.
 #
@@ -974,12 +974,12 @@ def _warn(line: str) -> None:
 #   begun         of these, those that run work                        work
 #   flushes       for each flush that waits: a lock, its release       flush
 #                 wakes it; the number of pushes that it waits for
-#   told          how many failed pushes the flushes have told         flush
+#   told          how many of the failed pushes a flush has told       flush
 #   not_before    no request starts before this time                   keep_quiet
 #   closed        nothing more is accepted                             dismiss, disown
 #   swept         why nothing more is sent, "closed" or "exit"         sweep, disown
 #
-# All times come from _now.
+# The times here (until, ready, not_before) are of _now; that of a push is the wall clock's.
 
 
 class PushResult(NamedTuple("PushResult", [
@@ -1038,7 +1038,7 @@ class _Batch:
 
     def outcomes(self) -> list[_Outcome]:
         """How each push ended, by the answers to all of its requests."""
-        if len(self.ended) == 1:
+        if len(self.ended) == 1:  # one request had them all
             return [self.ended[0][1]] * len(self.pushes)
         merged: list[_Outcome] = [(None, None, None, 0)] * len(self.pushes)
         for members, outcome in self.ended:
@@ -1082,7 +1082,6 @@ class _Sender:
         self.process = process
         self.pid = getpid()
         self.max_pending: int = config.max_pending  # saves a look-up in each push
-        self.max_workers = config.max_workers
         # Every RLock has _is_owned, on gevent and PyPy, too: Conditions call it.
         self.lock: Any = threading.RLock()
         self.waiting: deque[_Push] = deque()
@@ -1121,9 +1120,9 @@ class _Sender:
             else:
                 self.waiting.append(push)
         except BaseException:
-            # Room without a push would be lost for ever. This frees too much where the
-            # interrupt came before the extend or after the append: then max_pending is
-            # exceeded until nothing is pending.
+            # An interrupt: the room would be lost for ever. Where it came before the extend
+            # or after the append, this gives back too much: then max_pending is exceeded
+            # until nothing is pending.
             del reserved[-size:]
             raise
         if full:
@@ -1133,7 +1132,7 @@ class _Sender:
                 self.call_another()
         except _NO_MEMORY:  # a later push, a flush or the exit sends this one
             pass
-        if self.swept:  # meanwhile; perhaps before the append, and nobody settles the push
+        if self.swept:  # perhaps before the append: then nobody would settle this push
             try:
                 self.waiting.remove(push)
                 return self.refuse(_CLOSED)
@@ -1150,12 +1149,12 @@ class _Sender:
         """Have another worker look at what is waiting: one that is parked, or a new one."""
         if self.parked:
             self.wake()
-        elif len(self.workers) < self.max_workers and not self.process.exiting:
+        elif len(self.workers) < self.config.max_workers and not self.process.exiting:
             self.hire()
 
     def wake(self, everyone: bool = False) -> None:
-        """Wake the worker that parked last, or *everyone*. The worker removes its lock: an
-        interrupt after a removal here, before the release, would leave it asleep."""
+        """Wake the worker that parked last, or *everyone*. Each takes its own lock off the
+        list: if this did, an interrupt before the release would leave it asleep."""
         for lock in self.parked[:] if everyone else self.parked[-1:]:
             _release(lock)
 
@@ -1166,8 +1165,8 @@ class _Sender:
             # Not concurrent.futures: it joins its threads at exit, without a bound.
             worker = threading.Thread(target=self.work, name="vwo_push", daemon=True)
             self.workers.append(worker)
-            # Other threads may hire now, too: the first ones in the list are started.
-            if worker in self.workers[:self.max_workers]:
+            # Other threads may hire now, too: only the first ones in the list are started.
+            if worker in self.workers[:self.config.max_workers]:
                 self.attending.add(worker)
                 worker.start()
                 started = True
@@ -1179,9 +1178,9 @@ class _Sender:
 
     def delist(self, worker: threading.Thread) -> None:
         """Take off the lists a worker that ends now, or whose start has failed."""
-        # First: where it begins all the same, it finds that it does not attend, and ends.
+        # First: a worker that begins although its start has failed sees that, and ends.
         self.attending.discard(worker)
-        if worker not in self.begun:
+        if worker not in self.begun:  # else it comes here again at its end
             try:
                 self.workers.remove(worker)
             except ValueError:  # hire and the worker itself may both come here
@@ -1205,7 +1204,7 @@ class _Sender:
         thread = threading.current_thread()
         self.begun.add(thread)
         try:
-            if thread in self.attending:  # else hire has delisted it
+            if thread in self.attending:  # else its start has failed: see delist
                 self.serve(float("inf"), worker=True)
         finally:
             self.begun.discard(thread)
@@ -1266,8 +1265,8 @@ class _Sender:
 
     @_locked
     def take(self, sweeping: bool = False) -> _Batch | None:
-        """Return a batch that this thread owns now: one that was given back, or else one of
-        waiting pushes, as many as travel together. *sweeping*: another's, or else all."""
+        """Return a batch that this thread owns now: one that was given back, or a new one
+        of as many waiting pushes as travel together. *sweeping*: anybody's, or of all."""
         if self.swept and not sweeping:
             return None
         delivered, failed, batches = self.book
@@ -1279,13 +1278,13 @@ class _Sender:
             return None
         most = sys.maxsize if sweeping else self.config.max_batch
         if most == 1:
-            most = max(1, min(MAX_TAKEN, len(self.waiting) // self.max_workers))
+            most = max(1, min(MAX_TAKEN, len(self.waiting) // self.config.max_workers))
         batch = _Batch(delivered + failed + sum(len(each.pushes) for each in batches))
         # The book has the batch before the batch has pushes: an interrupt loses none.
         self.book = delivered, failed, (*batches, batch)
         try:
             batch.pushes.extend(starmap(self.waiting.popleft, repeat((), most)))
-        except IndexError:  # those were all
+        except IndexError:  # fewer were waiting
             pass
         return batch
 
@@ -1313,10 +1312,10 @@ class _Sender:
 
     def send(self, batch: _Batch, part: _Part, connection: _Connection, until: float,
              ) -> _Outcome | None:
-        """Try one request as often as is allowed. None: see pause."""
+        """Try one request as often as allowed. None: *until* came, or a close took it."""
         config = self.config
         build, payload, _ = part
-        # It stays where flushes with too little time have used up all tries before.
+        # For the case that flushes with too little time have used up all tries.
         outcome: _Outcome = None, "timeout", batch.detail, batch.tries
         ready = 0.0
         while batch.tries < config.max_attempts:
@@ -1383,7 +1382,7 @@ class _Sender:
         self.not_before = max(self.not_before, until)
 
     def pause(self, batch: _Batch, ready: float, until: float) -> bool:
-        """Sleep until *ready* and not_before. False: *until* came, or *batch* was taken."""
+        """Sleep until *ready* and not_before. False: *until* came, or a close took it."""
         while batch.is_ours() and not self.swept:
             now = _now()
             if now >= until:
@@ -1399,14 +1398,14 @@ class _Sender:
         """End every push of *batch*: call on_result for each, then count. After an
         interrupt, finish that first, then raise."""
         outcomes = batch.outcomes()
-        fresh = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
+        results = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
         lost = [outcome for outcome in outcomes if outcome[1]]
-        if not self.claim(batch, fresh):
+        if not self.claim(batch, results):
             return
         try:
             if batch.results or lost:
                 self.leave()  # callbacks and log handlers may be slow
-            if lost and batch.results is fresh:  # once, and before a flush can return
+            if lost and batch.results is results:  # once, and before a flush can return
                 _, error, detail, _ = lost[0]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
                 self.notice(line, line, len(lost))
@@ -1417,10 +1416,11 @@ class _Sender:
         self.strike(batch, len(lost))
 
     @_locked
-    def claim(self, batch: _Batch, fresh: deque[tuple[_Push, _Outcome]]) -> bool:
-        """Let this thread report *batch*, at first *fresh*. False: a close has taken it."""
+    def claim(self, batch: _Batch, results: deque[tuple[_Push, _Outcome]]) -> bool:
+        """Let this thread report *results*, or what is left of earlier ones. False: a close
+        has taken *batch*."""
         if batch.is_ours() and batch.results is None:
-            batch.results = fresh
+            batch.results = results
         return batch.is_ours()
 
     def report(self, batch: _Batch) -> None:
@@ -1463,7 +1463,7 @@ class _Sender:
         """Are the first *end* pushes settled?"""
         is_empty = not self.waiting  # first: take moves pushes from there to the book
         delivered, failed, batches = self.book
-        if batches:  # in the order of their pushes
+        if batches:  # they stand in the order of their pushes
             return batches[0].first >= end
         return is_empty or delivered + failed >= end
 
@@ -1530,15 +1530,15 @@ class _Sender:
         while not self.is_settled(end) and _now() < until and self.pid == getpid():
             if self.is_wanted():
                 self.call_another()
-            # A worker that is being started gets one slice of time. If this thread sent
-            # instead and ran out of time, the worker would send again. One slice only:
-            # this may be a signal handler that has interrupted the start.
+            # A worker that is being started, and has no ident yet, gets one slice of time.
+            # If this thread sent instead and ran out of time, the worker would send again.
+            # One slice only: this may be a signal handler that has interrupted the start.
             if not any(worker.ident for worker in list(self.workers)) and not (
                     patient and self.workers):
                 self.serve(until)
             left = max(0.0, until - _now())
             wake.acquire(timeout=min(left, SLICE_SECONDS))
-            # A shorter wait is the last one; Windows may end it 15.6 ms early.
+            # A shorter wait is the last: do not send where Windows ends it 15.6 ms early.
             patient = patient and left < SLICE_SECONDS
         return self.is_settled(end)
 
@@ -1572,9 +1572,9 @@ class _Sender:
                 self.stop(workers, min(until, _now()) + JOIN_SECONDS)
 
     def stop(self, workers: list[threading.Thread], until: float) -> None:
-        """Wake the workers, end what they wait for, and join them and *workers*, who may
-        have left the list and not have ended: a thread that wakes up while the interpreter
-        is finalised could abort the host."""
+        """Wake the workers, end what they wait for, and join them: a thread that wakes up
+        while the interpreter is finalised could abort the host. *workers* may have left the
+        list before their threads have ended."""
         self.wake(everyone=True)
         for connection in list(self.connections):
             connection.shut()
@@ -1628,8 +1628,8 @@ class _Process:
         # would leave OpenSSL's locks taken in the child for ever. No such call waits.
         self.gate: Any = threading.RLock()
         self.exiting = False
-        self.silent = False  # an interrupt has ended the exit: on_result is not called
-        self.watched = False  # by _watch_exit
+        self.silent = False  # an interrupt has ended the exit: no more calls of on_result
+        self.watched = False  # has _watch_exit done its work?
         self.last_end = 0.0  # when the last worker ended
 
 
@@ -1744,7 +1744,7 @@ def _checked_options(given: dict[str, Any]) -> _Config:
             setattr(config, name, value)
     if config.fme and config.event_arch:
         raise Invalid("fme and event_arch exclude each other: leave out event_arch "
-                       "for an FME account, fme for a FullStack account")
+                      "for an FME account, fme for a FullStack account")
     return config
 
 
@@ -1765,7 +1765,7 @@ def _parsed(text: Any) -> Any:
     """JSON text as an object; None where it is not JSON: an error would hold the text, and
     with it the SDK key."""
     try:
-        # A Byte Order Mark, which json passes over in bytes.
+        # In bytes, json itself passes over a Byte Order Mark.
         return json.loads(text.lstrip("\ufeff") if type(text) is str else text)
     except (ValueError, RecursionError):
         return None
@@ -1835,7 +1835,7 @@ class Client:
         _prepare(config)
         self._closed = False
         self._senders: dict[int, _Sender] = {}  # by process id
-        self._current = self._sender()  # right after a fork, that of the parent
+        self._current = self._sender()  # in a forked child the parent's, at first
 
     @classmethod
     def from_settings(cls, settings: str | bytes | Mapping[str, Any],
@@ -1890,7 +1890,7 @@ class Client:
         what it is given, never waits and does no I/O, also in signal handlers,
         finalisers and callbacks.
         """
-        # Python would raise for an argument that is given twice, or is called self.
+        # With named parameters Python would raise for one that is given twice.
         self: Client = args[0]
         try:
             try:
@@ -2025,7 +2025,7 @@ def _fetch(connection: _Connection, config: _Config) -> dict[str, Any]:
         why = str(connection.failure(error))
     finally:
         connection.close()
-    if why:  # raised here, or the error would hold the answer
+    if why:  # raised here: in the except clause the error would hold the answer
         raise ConnectionError("VWO's settings: " + why)
     settings = _parsed(body)
     if not _is_mapping(settings):
@@ -2100,7 +2100,7 @@ def _csv_rows(lines: Iterator[str], columns: str | None) -> tuple[list[str], Ite
     names = [name for name in wanted if name not in ("user_id", _ERROR)]
     is_long = {"key", "value"} <= {*names}
     allowed = ["user_id", "key", "value"] if is_long else header
-    for name in ["user_id", *(names or [""])]:
+    for name in ["user_id", *(names or [""])]:  # without any dimension, "" is refused
         if not name or header.count(name) != 1 or name not in allowed:
             raise _Stop("the header lacks, repeats or must not have the column %r; "
                         "expected user_id and a column for each dimension, or user_id,"
@@ -2132,7 +2132,7 @@ def _json_row(line: str) -> tuple[Any, Any]:
 
 def _rows_of(lines: Iterator[str], columns: str | None,
              ) -> tuple[list[str] | None, Iterator[Any]]:
-    """Tell the format by the first character."""
+    """Return (header, rows); the first character tells CSV from JSON Lines."""
     first = next((line for line in lines if line.strip()), "")
     lines = chain([first], lines)
     if first.lstrip().startswith("["):
@@ -2216,8 +2216,8 @@ def _complain(text: object) -> None:
     _print("vwo_push: %s\n" % " ".join(str(text).split()), sys.stderr)
 
 
-def _accept(request: Request, seconds: float) -> int:
-    return 204  # the transport of a dry run
+def _pretend(request: Request, seconds: float) -> int:
+    return 204
 
 
 def _client(args: Any, **more: Any) -> Client:
@@ -2233,7 +2233,7 @@ def _client(args: Any, **more: Any) -> Client:
     more.update({name: vars(args)[name] for name in _CLIENT_OPTIONS
                  if vars(args)[name] is not None})
     if args.dry_run:  # without the key, nothing can print it
-        more.update(sdk_key="X" * 32, transport=_accept)
+        more.update(sdk_key="X" * 32, transport=_pretend)
     return Client.from_settings(settings, **more)
 
 
@@ -2269,7 +2269,7 @@ class _Backfill:
         self._results: deque[PushResult] = deque()  # of the first pending rows
         # kind -> [how many rejects, row of the first, why]
         self._reasons: dict[str, list[Any]] = {}
-        self._lost = 0  # number of the first row that was rejected and is in no file
+        self._first_lost = 0  # number of the first row that was rejected and is in no file
         self._began = self._looked = _now()
         self._cause, self._status = "", 0  # why it ends before the file does; exit status
         self._until = float("inf")  # until then it waits for what is pending
@@ -2302,15 +2302,15 @@ class _Backfill:
             raise _Stop("--rejects must not be the file that is read")
         # One worker keeps the rows in order. _push_all bounds what is pending: max_pending
         # would refuse rows. The client comes first: bad options must not empty the rejects.
-        # Those are written line by line, or a crash would lose some.
+        # The rejects are written line by line, or a crash would lose some.
         with _client(self._args, max_workers=1, max_pending=sys.maxsize,
                      on_result=self._results.append) as self._client, \
                 open(path or os.devnull, mode, 1, encoding="utf-8",
                      newline="") as self._rejects:
             self._push_all(rows)
-            self._settle(0)
+            self._drain(0)
             self._client.close(0)
-            self._settle(0)  # of what was still pending: the error "closed"
+            self._drain(0)  # what was still pending has failed now: "closed"
             self._show_progress("\n")
         return self._summary()
 
@@ -2327,7 +2327,7 @@ class _Backfill:
                     self._pending.append((row, why, kind))
                 is_full = len(self._pending) >= MAX_BACKFILL_PENDING
                 if is_full or why or _now() - self._looked > 0.2:
-                    self._settle(MAX_BACKFILL_PENDING - 1)
+                    self._drain(MAX_BACKFILL_PENDING - 1)
         except (_Stop, OSError) as stop:
             number = self._done + len(self._pending) + 1
             self._end("row %d of %s: %s" % (number, self._name, stop), 1)
@@ -2351,7 +2351,7 @@ class _Backfill:
         except Invalid as invalid:
             return where + str(invalid), invalid.kind
 
-    def _settle(self, limit: int) -> None:
+    def _drain(self, limit: int) -> None:
         """Give rows their outcomes, until at most *limit* are pending or time is over."""
         while True:
             self._looked, stats = _now(), self._client.stats()
@@ -2366,7 +2366,7 @@ class _Backfill:
             if failures > self._failures:
                 self._failures, self._failing = failures, min(self._failing, self._looked)
                 if self._looked - self._failing > DEAD_SECONDS:
-                    self._give_up()
+                    self._end_dead()
             self._show_progress("")
             if len(self._pending) <= limit or self._looked > self._until:
                 return
@@ -2387,9 +2387,9 @@ class _Backfill:
             self._last_status = result.status, requests
         elif 400 <= (result.status or 0) < 500 and (
                 requests - self._last_status[1] >= DEAD_REQUESTS):
-            self._give_up()
+            self._end_dead()
 
-    def _give_up(self) -> None:
+    def _end_dead(self) -> None:
         self._end("nothing gets through any more; try --check", 3)
 
     def _reject(self, row: Any, why: str, kind: str) -> None:
@@ -2398,14 +2398,14 @@ class _Backfill:
         try:
             if self._header and self._rejected == 1 and not (
                     self._rejects.seekable() and self._rejects.tell()):
-                _write(self._rejects, self._header, _ERROR)  # the file is empty
+                _write(self._rejects, self._header, _ERROR)  # else --skip appends to one
             _write(self._rejects, row, why)
         except OSError as error:
             _cut_off(self._rejects)  # or closing it fails, too
             self._args.rejects = None  # from now on there is no such file
             self._end("the rejects cannot be written: %s" % error.strerror, 1)
         if self._args.rejects is None:
-            self._lost = self._lost or self._done
+            self._first_lost = self._first_lost or self._done
 
     def _totals(self, word: str) -> str:
         return "%s %d, delivered %d, rejected %d, skipped %d" % (
@@ -2428,7 +2428,7 @@ class _Backfill:
             _complain("%d rejected, the first is row %d of %s: %s" % (
                 number, first, self._name, why))
         if self._cause:
-            skip = self._lost - 1 if self._lost else max(self._done, self._skip)
+            skip = self._first_lost - 1 if self._first_lost else max(self._done, self._skip)
             _complain("%s; resume with --skip %d" % (self._cause, skip))
         if not self._args.dry_run:
             _say(self._totals("read"))
@@ -2471,7 +2471,7 @@ def _check(args: Any) -> int:
     connection, asked, why = _Connection(endpoint, _process().gate), config, ""
     try:
         found = dict(_fetch(connection, config), accountId=account, sdkKey=key)
-        asked = Client.from_settings(found, transport=int)._config  # pyright: ignore
+        asked = Client.from_settings(found, transport=_pretend)._config  # pyright: ignore
     except (OSError, TypeError, ValueError) as error:
         why = str(error)
     used = {"proxy": endpoint.proxy, "TLS": endpoint.ssl_context}
