@@ -213,7 +213,7 @@ def _place(error: BaseException) -> str:
 # -- Visitor and validation: pure --------------------------------------------------------
 
 _UUID_NAMESPACE = bytes.fromhex("11e13cd76c4853ec86797e9c752273c5")  # of https://vwo.com
-_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # sets the high bits to 10
+_UUID_VARIANT = dict(zip("0123456789ABCDEF", "89AB" * 4))  # with the high bits 10
 # The two forms of push.
 _SINGLE = "custom_dimension_key", "custom_dimension_value", "user_id"
 _SEVERAL = "custom_dimension_map", "user_id"
@@ -261,9 +261,8 @@ def _digits(account_id: Any) -> str:
 
 
 def _uuid5(namespace: bytes, name: str) -> str:
-    """RFC 4122 version 5, in upper-case hex. Not `uuid.uuid5`: workers make a UUID for
-    every push, and `uuid.uuid5` takes three times as long. The UUID of an account in
-    _UUID_NAMESPACE is the namespace of its visitors."""
+    """RFC 4122 version 5, in upper-case hex. `uuid.uuid5` takes three times as long, for
+    every push. An account's UUID in _UUID_NAMESPACE is the namespace of its visitors."""
     digits = hashlib.sha1(namespace + name.encode()).hexdigest().upper()
     return "%s5%s%s%s" % (digits[:12], digits[13:16], _UUID_VARIANT[digits[16]],
                           digits[17:32])
@@ -600,7 +599,7 @@ class _Endpoint:
         self.headers = {"Host": authority}  # of each request
         self.skipped = len(self.origin)  # characters of a URL that request lines omit
         self.proxy = _proxy_for(scheme, self.host, number) if network else None
-        self.address = self.proxy[:2] if self.proxy else (self.host, number)  # to call
+        self.address = self.proxy[:2] if self.proxy else (self.host, number)
         if self.proxy and not tls:  # without a tunnel the proxy reads the whole URL
             self.headers.update(self.proxy[2])
             self.skipped = 0
@@ -672,7 +671,7 @@ class _Connection:
                 if _is_interrupt(error):
                     raise
                 # The server may close a kept connection just when we use it again: open
-                # another one. Where a byte of an answer has come, it has the request.
+                # another one. Not after a byte of an answer: the server has the request.
                 if not reused or self._heard or not isinstance(error, OSError):
                     raise self.failure(error) from None
 
@@ -1004,10 +1003,10 @@ class PushResult(NamedTuple("PushResult", [
             self.delivered, self.status, self.error, self.attempts, self.detail)
 
 
-_FULL = "max_pending is reached"
+_FULL = "max_pending is reached"  # these three count as dropped
 _CLOSED = "the client is closed"
 _OUT_OF_MEMORY = "out of memory"
-_NO_MEMORY = (MemoryError, RecursionError, SystemError)  # CPython raises any of them
+_NO_MEMORY = (MemoryError, RecursionError, SystemError)  # where it runs out
 
 
 class _Batch:
@@ -1623,7 +1622,7 @@ class _Process:
     """What one process keeps for all its clients; a forked child makes its own."""
 
     def __init__(self) -> None:
-        self.senders: set[_Sender] = set()  # those that have work for an exit
+        self.senders: set[_Sender] = set()  # those that an exit closes
         # Held by a fork, and by each OpenSSL call that takes locks: a fork within the call
         # would leave OpenSSL's locks taken in the child for ever. No such call waits.
         self.gate: Any = threading.RLock()
@@ -1887,8 +1886,8 @@ class Client:
 
         True: accepted, and will be sent. False: refused, and a warning says why; it was
         not valid, `max_pending` is reached, or the client is closed. Raises nothing for
-        what it is given, never waits and does no I/O, also in signal handlers,
-        finalisers and callbacks.
+        what it is given, never waits, and does no I/O but that warning, also in signal
+        handlers, finalisers and callbacks.
         """
         # With named parameters Python would raise for one that is given twice.
         self: Client = args[0]
@@ -2003,7 +2002,8 @@ class Client:
 
 
 def _fetch(connection: _Connection, config: _Config) -> dict[str, Any]:
-    """The settings that VWO keeps for a client. Raises what `fetch_settings` raises."""
+    """The settings that VWO keeps for a client; their URL has no collection prefix. Raises
+    what `fetch_settings` raises."""
     name, sdk = (("v2-settings", _FME_SDK + "&s=prod") if config.fme else
                  ("settings", _FULLSTACK_SDK))
     url = "%s%s/server-side/%s?a=%s&i=%s&r=%s&platform=server&api-version=1&%s" % (
@@ -2217,7 +2217,7 @@ def _complain(text: object) -> None:
 
 
 def _pretend(request: Request, seconds: float) -> int:
-    return 204
+    return 204  # a transport where nothing is sent
 
 
 def _client(args: Any, **more: Any) -> Client:
@@ -2347,7 +2347,7 @@ class _Backfill:
                 self._client.requests_for(name, value, "user")
             where = ""
             self._client.requests_for(*push)
-            return _OUT_OF_MEMORY, _OUT_OF_MEMORY
+            return _OUT_OF_MEMORY, _OUT_OF_MEMORY  # as all of it is valid
         except Invalid as invalid:
             return where + str(invalid), invalid.kind
 
@@ -2398,7 +2398,7 @@ class _Backfill:
         try:
             if self._header and self._rejected == 1 and not (
                     self._rejects.seekable() and self._rejects.tell()):
-                _write(self._rejects, self._header, _ERROR)  # else --skip appends to one
+                _write(self._rejects, self._header, _ERROR)  # else the file has one
             _write(self._rejects, row, why)
         except OSError as error:
             _cut_off(self._rejects)  # or closing it fails, too
