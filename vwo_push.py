@@ -1119,9 +1119,9 @@ class _Sender:
             else:
                 self.waiting.append(push)
         except BaseException:
-            # An interrupt: the room would be lost for ever. Where it came before the extend
-            # or after the append, this gives back too much: then max_pending is exceeded
-            # until nothing is pending.
+            # An interrupt, or no memory: the room would be lost for ever. Where it came
+            # before the extend or after the append, this gives back too much, and
+            # max_pending is exceeded until nothing is pending.
             del reserved[-size:]
             raise
         if full:
@@ -1220,7 +1220,7 @@ class _Sender:
                 self.wake()
 
     def serve(self, until: float, worker: bool = False) -> None:
-        """Send on this thread until nothing is waiting or the time *until* has come; as a
+        """Send on this thread until there is no work or the time *until* has come; as a
         *worker* until the client is closed."""
         connection = _Connection(self.config.endpoint, self.process.gate, self.leave)
         go_on = partial(self.park, connection) if worker else self.has_work
@@ -1237,7 +1237,7 @@ class _Sender:
             connection.close()
 
     def park(self, connection: _Connection) -> bool:
-        """Wait until this worker has to attend. False: never again."""
+        """Wait until there is work for this worker. False: it has to end."""
         worker = threading.current_thread()
         if self.attending - {worker} or not self.has_work():
             self.attending.discard(worker)
@@ -1265,7 +1265,7 @@ class _Sender:
     @_locked
     def take(self, sweeping: bool = False) -> _Batch | None:
         """Return a batch that this thread owns now: one that was given back, or a new one
-        of as many waiting pushes as travel together. *sweeping*: anybody's, or of all."""
+        with what fits of waiting. *sweeping*: anybody's, or a new one with all of it."""
         if self.swept and not sweeping:
             return None
         delivered, failed, batches = self.book
@@ -1311,7 +1311,7 @@ class _Sender:
 
     def send(self, batch: _Batch, part: _Part, connection: _Connection, until: float,
              ) -> _Outcome | None:
-        """Try one request as often as allowed. None: *until* came, or a close took it."""
+        """Try one request as often as allowed. None: *until* came, or *batch* was taken."""
         config = self.config
         build, payload, _ = part
         # For the case that flushes with too little time have used up all tries.
@@ -1381,7 +1381,7 @@ class _Sender:
         self.not_before = max(self.not_before, until)
 
     def pause(self, batch: _Batch, ready: float, until: float) -> bool:
-        """Sleep until *ready* and not_before. False: *until* came, or a close took it."""
+        """Sleep until *ready* and not_before. False: *until* came, or *batch* was taken."""
         while batch.is_ours() and not self.swept:
             now = _now()
             if now >= until:
@@ -1398,21 +1398,21 @@ class _Sender:
         interrupt, finish that first, then raise."""
         outcomes = batch.outcomes()
         results = deque(zip(batch.pushes, outcomes) if self.config.on_result else ())
-        lost = [outcome for outcome in outcomes if outcome[1]]
+        failures = [outcome for outcome in outcomes if outcome[1]]
         if not self.claim(batch, results):
             return
         try:
-            if batch.results or lost:
+            if batch.results or failures:
                 self.leave()  # callbacks and log handlers may be slow
-            if lost and batch.results is results:  # once, and before a flush can return
-                _, error, detail, _ = lost[0]
+            if failures and batch.results is results:  # once, and before a flush can return
+                _, error, detail, _ = failures[0]
                 line = "pushes not delivered: %s" % ", ".join(filter(None, (error, detail)))
-                self.notice(line, line, len(lost))
+                self.notice(line, line, len(failures))
             self.report(batch)
         except BaseException:
             self.settle(batch)  # goes on with what is left in batch.results
             raise
-        self.strike(batch, len(lost))
+        self.strike(batch, len(failures))
 
     @_locked
     def claim(self, batch: _Batch, results: deque[tuple[_Push, _Outcome]]) -> bool:
@@ -1442,12 +1442,12 @@ class _Sender:
                 self.notice(text, text)
 
     @_locked
-    def strike(self, batch: _Batch, lost: int) -> None:
+    def strike(self, batch: _Batch, failures: int) -> None:
         """Count *batch*, take it out of the book, and wake the flushes."""
         delivered, failed, batches = self.book
         if batch not in batches:  # a close has done it
             return
-        book = (delivered + len(batch.pushes) - lost, failed + lost,
+        book = (delivered + len(batch.pushes) - failures, failed + failures,
                 tuple(each for each in batches if each is not batch))
         size = sum(map(len, batch.pushes)) // 2 - len(batch.pushes)  # see _Push
         room = slice(-size, None) if size else slice(0)  # -0 would mean all of it
