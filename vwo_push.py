@@ -2285,7 +2285,7 @@ class _Backfill:
         _cut_off(self._source)  # Python repeats a read that waits: it finds the end
 
     def _end(self, cause: str, status: int) -> None:
-        """Read no further."""
+        """Read no further, and soon exit with *status*; *cause* is for the user."""
         if not self._cause:
             self._until = _now() + SETTLE_SECONDS
             self._cause, self._status = cause, status
@@ -2370,8 +2370,8 @@ class _Backfill:
             self._show_progress("")
             if len(self._pending) <= limit or self._looked > self._until:
                 return
-            # Not longer, or a signal is seen late. Where no thread starts, this one sends,
-            # and less than 10 s would cut off the answers of a slow server.
+            # A longer flush would see a signal late. Where no thread starts, this one sends,
+            # and a flush of less than 10 s would cut off the answers of a slow server.
             self._client.flush(0.1 if threading.active_count() > 1 else
                                min(10.0, self._until - self._looked))
 
@@ -2398,7 +2398,7 @@ class _Backfill:
         try:
             if self._header and self._rejected == 1 and not (
                     self._rejects.seekable() and self._rejects.tell()):
-                _write(self._rejects, self._header, _ERROR)  # else the file has one
+                _write(self._rejects, self._header, _ERROR)  # else it has one
             _write(self._rejects, row, why)
         except OSError as error:
             _cut_off(self._rejects)  # or closing it fails, too
