@@ -2370,8 +2370,8 @@ class _Backfill:
             self._show_progress("")
             if len(self._pending) <= limit or self._looked > self._until:
                 return
-            # A longer flush would see a signal late. Where no thread starts, this one sends,
-            # and a flush of less than 10 s would cut off the answers of a slow server.
+            # A longer flush sees signals late. If no thread starts, it sends, and less than
+            # 10 s would cut off the answers of a slow server.
             self._client.flush(0.1 if threading.active_count() > 1 else
                                min(10.0, self._until - self._looked))
 
