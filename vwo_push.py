@@ -1510,7 +1510,9 @@ class _Sender:
         self.give_back()
         if self.swept:
             self.sweep(self.swept)
-        told, wake, end = self.told, _taken_lock(), self.counts()[0]
+        # Under the lock: without a GIL, a push that take moves is counted nowhere meanwhile.
+        end: int = _under(self.lock, self.counts)[0]
+        told, wake = self.told, _taken_lock()
         try:
             self.flushes[wake] = end
             settled = self.wait_for(wake, end, until)
@@ -1687,10 +1689,18 @@ def _at_exit() -> None:
     process = _process()
     process.exiting = True
     began = _now()
-    for sender in list(process.senders):
+    senders = list(process.senders)
+    for sender in senders:
+        try:
+            sender.dismiss()
+            sender.flush(began + sender.config.exit_timeout)
+        except BaseException:  # a second Ctrl-C: no more waiting
+            began = float("-inf")
+    # After all flushes: a close calls on_result for what is left, without a bound.
+    for sender in senders:
         try:
             sender.close(began + sender.config.exit_timeout, "exit")
-        except BaseException:  # a second Ctrl-C: no more waiting
+        except BaseException:
             began = float("-inf")
     process.senders.clear()
 
