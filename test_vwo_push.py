@@ -713,8 +713,7 @@ class OptionsTest(Quiet):
             ".", "..", "/../", "a/b", "/a/b/", "a//b", "\xe9", "\uff11", "a b", " ",
             "a%2fb", "a?b", "a#b", "a\\b", "a@b", "a:b", "\n", "eu01\n", "eu01\r\nX: y",
             "\ud800", b"eu01", 1, True, False],
-        "event_arch": FLAG, "fme": FLAG,
-        "base_url": [
+        "event_arch": FLAG, "fme": FLAG, "base_url": [
             "", "h", "h:80", "//h", "/path", "ftp://h", "file:///etc", b"https://h", 5,
             True, None, " https://h"] + ["https://" + rest for rest in (
                 "", "/p", ":80", "h?", "h?a=" + SECRET, "h/?a", "h#", "h/#f", "@h",
@@ -726,8 +725,7 @@ class OptionsTest(Quiet):
         "max_attempts": WHOLE, "max_pending": WHOLE, "max_workers": WHOLE,
         "max_batch": WHOLE + [5001, 10 ** 9], "on_result": CALL, "transport": CALL,
         "ssl_context": [1, "x", True, object(), {}]}
-    ACCEPTED = {
-        "account_id": [1, 12345, "1", "12345", 2 ** 63],
+    ACCEPTED = {"account_id": [1, 12345, "1", "12345", 2 ** 63],
         "sdk_key": ["k", Liar("0"), "a b", "a+b&c=d%/#?\"\\", "~" * 500],
         "collection_prefix": [None, "", "/", "///", "eu01", "/eu01/", "a-b._~9", "..."],
         "timeout": [1, 0.001, 5.0, 86400, 1e9], "exit_timeout": [0, 0.0, 2, 2.5, 1e9],
@@ -850,8 +848,7 @@ class SecretsTest(Quiet):
 
 
 class UuidTest(Quiet):
-    PAIRS = [
-        (12345, "Varun", "C4D95C097902569F9A2D2E87CD3201C8"),
+    PAIRS = [(12345, "Varun", "C4D95C097902569F9A2D2E87CD3201C8"),
         (123456, "Ashley", "4C9BA81BAF53591488EB5FD5E66A98B9"),
         (88888888, "Bill", "A242AF8A71655251BA55F9EBB1FB326F"),
         (12345, "user-1", "053F6036A3FE5D47935E2061315256BB"),
@@ -899,8 +896,7 @@ class FmeTest(Quiet):
     ACCOUNT = {"account_id": 123456, "fme": True}
     USER = "user-42", "1590AE793778516397DB9E363F5C63C1"
     WEB = "D7E2EAA667909A2DB8A6371FF0975C2A5"  # the web tag's own UUID
-    RECORDED = [
-        (*USER, {"plan": "premium"}), (*USER, {"plan": "pro", "country": "IN"}),
+    RECORDED = [(*USER, {"plan": "premium"}), (*USER, {"plan": "pro", "country": "IN"}),
         (*USER, {"age": 30}), (*USER, {"score": 1.5}), (*USER, {"vip": True}),
         (*USER, {"s": "t", "i": 1, "f": 2.5, "b": True}), (WEB, WEB, {"k": "v"}),
         ("user-0", "79039E5EF1405C97B6090A92BDE2DCEA", {"k0": "v"}),
@@ -1082,8 +1078,7 @@ class BatchingTest(Quiet):
     LONG = EMOJI * 255, EMOJI * 255, "u"
     GET, BATCH, EVENT, V2 = "push", "batch-events", "t", "batch-events-v2"
     # What waits together, and the requests that it becomes, with their dimensions.
-    BACKLOGS = [
-        ({}, [THREE], [(BATCH, 3)]), ({}, [LONG], [(BATCH, 1)]),
+    BACKLOGS = [({}, [THREE], [(BATCH, 3)]), ({}, [LONG], [(BATCH, 1)]),
         ({}, 1001, [(BATCH, 1000), (GET, 1)]),
         ({"max_batch": 3}, 7, [(BATCH, 3), (BATCH, 3), (GET, 1)]),
         ({"max_batch": 2}, [FIVE], [(BATCH, 2), (BATCH, 2), (BATCH, 1)]),
@@ -1103,8 +1098,7 @@ class BatchingTest(Quiet):
         """*pushes*, in order, in requests to these endpoints of as many dimensions."""
         self.assertEqual([(each.path.rpartition("/")[2], len(read_back(each)))
                           for each in received], shapes)
-        self.assertEqual(
-            [triple for each in received for triple in read_back(each)],
+        self.assertEqual([triple for each in received for triple in read_back(each)],
             [(uuid_of(push[-1]), key, value) for push in pushes
              for key, value in (push[0].items() if len(push) == 2 else [push[:2]])])
 
@@ -1892,8 +1886,7 @@ class ThreadsTest(Life):
         self.put("getaddrinfo", lambda *args: (hold("name"), look_up(*args))[1], socket)
         stub = self.stub(lambda handler: handler.reply(
             503 if is_now("backoff") else 400 if is_now("log") else hold("answer", 200)))
-        client = self.client(
-            base_url=stub.url, timeout=9e5, max_batch=1,
+        client = self.client(base_url=stub.url, timeout=9e5, max_batch=1,
             on_result=lambda _: hold("on_result"),
             transport=(lambda *_: hold("transport", 200)) if where == "transport" else None)
         if where != "name":  # on a connection that is there, the worker hopes to go on
@@ -2010,8 +2003,7 @@ class ThreadsTest(Life):
     def test_pushes_are_sent_where_no_thread_can_be_had(self, method, finish):
         with self.refusing(method=method):
             threads = []
-            client = self.client(
-                transport=ok,
+            client = self.client(transport=ok,
                 on_result=lambda _: threads.append(threading.current_thread()))
             push(client, *"abcde")
             self.assertEqual(threads, [])
@@ -2345,7 +2337,6 @@ class InterruptsTest(Life):
                 sys.settrace(None)
                 client.flush(TIMEOUT)
                 self.assertEqual(push(client), [True], (line, moment))
-                client.flush(TIMEOUT)
 
     def test_exceptions_of_signal_handlers_leave_on_result_and_transport(self):
         """On the main thread; ordinary ones of the callback itself do not."""
@@ -2407,9 +2398,8 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
     def test_whatever_a_signal_interrupts_its_handler_can_use_the_client(self):
         interrupted = {
             "stats": "assert totals(c)['invalid'] >= 1",
-            "push": "push()",
-            "a refused push": "calls.append(c.push('k', 7, 'u'))",
-            "flush": "c.flush(1)",
+            "push": "push()", "the first push": "push()",
+            "a refused push": "calls.append(c.push('k', 7, 'u'))", "flush": "c.flush(1)",
             "flush, with pushes pending": "push(); c.flush(1)",
             "close": "push(); c.close(1)",
             "flush without threads": "no_threads(); push(); c.flush(1)",
@@ -2422,11 +2412,13 @@ def at_each_moment(make, call, handler, files=(FILE, threading.__file__)):
             def make():
                 results = []
                 c = client(transport=ok, on_result=results.append)
-                calls = [c.push("k", "v", "u"), c.push("k", 7, "u")]
-                c.flush(10)
+                calls = [c.push("k", 7, "u")]
+                if name != "the first push":  # there is a worker
+                    calls.append(c.push("k", "v", "u") and c.flush(10))
                 return c, calls, results
             def use(made):
                 c, calls, results = made
+                time.sleep(0.003 * (name == "the first push"))  # it may begin, or get stuck
                 began, s = time.monotonic(), totals(c)
                 more = s["invalid"] + s["dropped"] - calls.count(False)
                 assert more == 0 or more == 1 and name != "stats", (name, s)
@@ -4787,7 +4779,7 @@ class BackfillTest(CommandCase):
         stub.gate.set()
         ran = self.finish(child)
         self.assertSummary(ran, 0, 40, 40, 0, 0)
-        self.assertRegex(ran.err, "^([0-5],)*$")
+        self.assertRegex(ran.err, r"^(\d,)*$")  # a row that is being settled counts twice
         self.assertArrived(stub, numbered(range(40)))
 
     @POSIX_ONLY

@@ -1510,7 +1510,7 @@ class _Sender:
         self.give_back()
         if self.swept:
             self.sweep(self.swept)
-        # Under the lock: without a GIL, a push that take moves is counted nowhere meanwhile.
+        # Under the lock: without a GIL, a push that take moves is nowhere for a moment.
         end: int = _under(self.lock, self.counts)[0]
         told, wake = self.told, _taken_lock()
         try:
@@ -1531,11 +1531,10 @@ class _Sender:
         while not self.is_settled(end) and _now() < until and self.pid == getpid():
             if self.is_wanted():
                 self.call_another()
-            # A worker that is being started, and has no ident yet, gets one slice of time.
+            # A worker that is being started, and has not begun, gets one slice of time.
             # If this thread sent instead and ran out of time, the worker would send again.
             # One slice only: this may be a signal handler that has interrupted the start.
-            if not any(worker.ident for worker in list(self.workers)) and not (
-                    patient and self.workers):
+            if not self.begun and not (patient and self.workers):
                 self.serve(until)
             left = max(0.0, until - _now())
             wake.acquire(timeout=min(left, SLICE_SECONDS))
