@@ -725,7 +725,8 @@ class OptionsTest(Quiet):
         "max_attempts": WHOLE, "max_pending": WHOLE, "max_workers": WHOLE,
         "max_batch": WHOLE + [5001, 10 ** 9], "on_result": CALL, "transport": CALL,
         "ssl_context": [1, "x", True, object(), {}]}
-    ACCEPTED = {"account_id": [1, 12345, "1", "12345", 2 ** 63],
+    ACCEPTED = {
+        "account_id": [1, 12345, "1", "12345", 2 ** 63],
         "sdk_key": ["k", Liar("0"), "a b", "a+b&c=d%/#?\"\\", "~" * 500],
         "collection_prefix": [None, "", "/", "///", "eu01", "/eu01/", "a-b._~9", "..."],
         "timeout": [1, 0.001, 5.0, 86400, 1e9], "exit_timeout": [0, 0.0, 2, 2.5, 1e9],
@@ -849,23 +850,23 @@ class SecretsTest(Quiet):
 
 class UuidTest(Quiet):
     PAIRS = [(12345, "Varun", "C4D95C097902569F9A2D2E87CD3201C8"),
-        (123456, "Ashley", "4C9BA81BAF53591488EB5FD5E66A98B9"),
-        (88888888, "Bill", "A242AF8A71655251BA55F9EBB1FB326F"),
-        (12345, "user-1", "053F6036A3FE5D47935E2061315256BB"),
-        (12345, "", "7A691E678D6D5220A4B31A1F2861BC24"),
-        (12345, "  padded  ", "4D20602ECD4E5FEBB2B9270BEF61C7CB"),
-        (12345, "User-1", "A23D257F0BC75ABBB1FF5068D116B98B"),
-        (12345, 'a&b=c+d%20e#f"g\\h/i?j', "A7CD071FAFD158A1AD2584B6004892F7"),
-        (12345, "user 1", "24318B5415E95CA780FCB1D055933786"),
-        (12345, "we@#dcs&3232.f3", "BE877D5981215568AEFB86888213889A"),
-        (12345, "\U0001f469\u200d\U0001f4bb", "FA5EA59454A4516C962F1FBDC5969247"),
-        (12345, "Jos\xe9", "7DC7F01CA223543397BD134D09656F9E"),
-        (12345, "\u30e6\u30fc\u30b6\u30fc", "EACF3CC3199C593B8C1345EB4CD516C8"),
-        (12345, "\U0001f1ee\U0001f1f3", "517F62426776589490243F1021C90716"),
-        (12345, "x" * 1000, "674471F7F6BC54D596E687F6D79A9808"),
-        (0, "user-1", "D272C00E4C7654DC8792B69E52F83021"),
-        (2147483647, "user-1", "0D1F834AA0615ECF836409DC7F27D3AC"),
-        ("12345", "user-1", "053F6036A3FE5D47935E2061315256BB")]
+             (123456, "Ashley", "4C9BA81BAF53591488EB5FD5E66A98B9"),
+             (88888888, "Bill", "A242AF8A71655251BA55F9EBB1FB326F"),
+             (12345, "user-1", "053F6036A3FE5D47935E2061315256BB"),
+             (12345, "", "7A691E678D6D5220A4B31A1F2861BC24"),
+             (12345, "  padded  ", "4D20602ECD4E5FEBB2B9270BEF61C7CB"),
+             (12345, "User-1", "A23D257F0BC75ABBB1FF5068D116B98B"),
+             (12345, 'a&b=c+d%20e#f"g\\h/i?j', "A7CD071FAFD158A1AD2584B6004892F7"),
+             (12345, "user 1", "24318B5415E95CA780FCB1D055933786"),
+             (12345, "we@#dcs&3232.f3", "BE877D5981215568AEFB86888213889A"),
+             (12345, "\U0001f469\u200d\U0001f4bb", "FA5EA59454A4516C962F1FBDC5969247"),
+             (12345, "Jos\xe9", "7DC7F01CA223543397BD134D09656F9E"),
+             (12345, "\u30e6\u30fc\u30b6\u30fc", "EACF3CC3199C593B8C1345EB4CD516C8"),
+             (12345, "\U0001f1ee\U0001f1f3", "517F62426776589490243F1021C90716"),
+             (12345, "x" * 1000, "674471F7F6BC54D596E687F6D79A9808"),
+             (0, "user-1", "D272C00E4C7654DC8792B69E52F83021"),
+             (2147483647, "user-1", "0D1F834AA0615ECF836409DC7F27D3AC"),
+             ("12345", "user-1", "053F6036A3FE5D47935E2061315256BB")]
 
     def test_a_visitor_has_the_uuid_that_the_official_sdks_give_it(self):
         for account_id, user_id, uuid in self.PAIRS:
@@ -897,10 +898,10 @@ class FmeTest(Quiet):
     USER = "user-42", "1590AE793778516397DB9E363F5C63C1"
     WEB = "D7E2EAA667909A2DB8A6371FF0975C2A5"  # the web tag's own UUID
     RECORDED = [(*USER, {"plan": "premium"}), (*USER, {"plan": "pro", "country": "IN"}),
-        (*USER, {"age": 30}), (*USER, {"score": 1.5}), (*USER, {"vip": True}),
-        (*USER, {"s": "t", "i": 1, "f": 2.5, "b": True}), (WEB, WEB, {"k": "v"}),
-        ("user-0", "79039E5EF1405C97B6090A92BDE2DCEA", {"k0": "v"}),
-        ("user-1", "D8E56BFF89A75539B46C1FECD3C97D7C", {"k1": "v"})]
+                (*USER, {"age": 30}), (*USER, {"score": 1.5}), (*USER, {"vip": True}),
+                (*USER, {"s": "t", "i": 1, "f": 2.5, "b": True}), (WEB, WEB, {"k": "v"}),
+                ("user-0", "79039E5EF1405C97B6090A92BDE2DCEA", {"k0": "v"}),
+                ("user-1", "D8E56BFF89A75539B46C1FECD3C97D7C", {"k1": "v"})]
     NUMBERS = [True, False, 0, 1, -1, 30, 30.0, 0.1, -1.5, 1e300, 5e-324, 2 ** 53,
                -2 ** 53, float(2 ** 80)]
 
@@ -1078,7 +1079,8 @@ class BatchingTest(Quiet):
     LONG = EMOJI * 255, EMOJI * 255, "u"
     GET, BATCH, EVENT, V2 = "push", "batch-events", "t", "batch-events-v2"
     # What waits together, and the requests that it becomes, with their dimensions.
-    BACKLOGS = [({}, [THREE], [(BATCH, 3)]), ({}, [LONG], [(BATCH, 1)]),
+    BACKLOGS = [
+        ({}, [THREE], [(BATCH, 3)]), ({}, [LONG], [(BATCH, 1)]),
         ({}, 1001, [(BATCH, 1000), (GET, 1)]),
         ({"max_batch": 3}, 7, [(BATCH, 3), (BATCH, 3), (GET, 1)]),
         ({"max_batch": 2}, [FIVE], [(BATCH, 2), (BATCH, 2), (BATCH, 1)]),

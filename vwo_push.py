@@ -238,7 +238,7 @@ def _plain(value: Any) -> Any:
 
 def _text(name: str, value: Any, most: int = sys.maxsize, least: int = 1) -> str:
     """Return *value* as an exact str of *least* to *most* code points, or raise."""
-    text = value if type(value) is str else _plain(value)
+    text = _plain(value)
     if type(text) is not str:
         raise Invalid(name + " must be a str", type(value).__name__)
     if len(text) < least:
@@ -1418,9 +1418,11 @@ class _Sender:
     def claim(self, batch: _Batch, results: deque[tuple[_Push, _Outcome]]) -> bool:
         """Let this thread report *results*, or what is left of earlier ones. False: a close
         has taken *batch*."""
-        if batch.is_ours() and batch.results is None:
+        if not batch.is_ours():
+            return False
+        if batch.results is None:
             batch.results = results
-        return batch.is_ours()
+        return True
 
     def report(self, batch: _Batch) -> None:
         """Call on_result for each of batch.results; a thread that closes may help."""
@@ -1843,7 +1845,7 @@ class Client:
         _prepare(config)
         self._closed = False
         self._senders: dict[int, _Sender] = {}  # by process id
-        self._current = self._sender()  # in a forked child the parent's, at first
+        self._sender()
 
     @classmethod
     def from_settings(cls, settings: str | bytes | Mapping[str, Any],
@@ -1914,9 +1916,7 @@ class Client:
                     push: _Push = (time.time(), user_id, key, value)
                 else:
                     push = _checked(self._config.fme, args[1:], kwargs)
-                sender = self._current
-                if sender.pid != getpid():
-                    sender = self._sender()
+                sender = self._senders.get(getpid()) or self._sender()  # mostly no call
                 return sender.accept(push)
             except Invalid as invalid:
                 return self._sender().refuse(invalid.kind, str(invalid))
@@ -2003,7 +2003,7 @@ class Client:
             process.senders.add(fresh)  # first: nothing is pending where no exit looks
             # Where two threads come here, both get the sender that is put in first.
             sender = self._senders.setdefault(getpid(), fresh)
-            self._senders, self._current = {getpid(): sender}, sender
+            self._senders = {getpid(): sender}
         return sender
 
 
@@ -2283,7 +2283,7 @@ class _Backfill:
         self._cause, self._status = "", 0  # why it ends before the file does; exit status
         self._until = float("inf")  # until then it waits for what is pending
         self._failures, self._failing = 0, float("inf")  # of requests; since when all fail
-        # Status of the last result; how many requests there were when it first came.
+        # Status of the last failure; how many requests there were when it first came.
         self._last_status: tuple[int | None, int] = (None, 0)
 
     def on_signal(self, number: int, _: object) -> None:
@@ -2328,14 +2328,15 @@ class _Backfill:
             for row, push in rows:
                 if self._cause:  # by a signal: the row may be cut off
                     break
-                why = kind = ""
                 if self._done < self._skip:
                     self._done += 1
                 else:
                     why, kind = self._push(push)
                     self._pending.append((row, why, kind))
+                    if why:
+                        self._finish()
                 is_full = len(self._pending) >= MAX_BACKFILL_PENDING
-                if is_full or why or _now() - self._looked > 0.2:
+                if is_full or _now() - self._looked > 0.2:
                     self._drain(MAX_BACKFILL_PENDING - 1)
         except (_Stop, OSError) as stop:
             number = self._done + len(self._pending) + 1
@@ -2360,17 +2361,21 @@ class _Backfill:
         except Invalid as invalid:
             return where + str(invalid), invalid.kind
 
+    def _finish(self) -> None:
+        """Give the first rows their outcomes, as far as these are known."""
+        while self._pending and (self._pending[0][1] or self._results):
+            row, why, kind = self._pending.popleft()
+            self._done += 1
+            if why:
+                self._reject(row, why, kind)
+            else:
+                self._record(row, self._results.popleft())
+
     def _drain(self, limit: int) -> None:
-        """Give rows their outcomes, until at most *limit* are pending or time is over."""
+        """Finish rows, until at most *limit* are pending or time is over."""
         while True:
             self._looked, stats = _now(), self._client.stats()
-            while self._pending and (self._pending[0][1] or self._results):
-                row, why, kind = self._pending.popleft()
-                self._done += 1
-                if why:
-                    self._reject(row, why, kind)
-                else:
-                    self._record(row, self._results.popleft(), stats["requests"])
+            self._finish()
             failures = stats["failed"] + stats["retries"]
             if failures > self._failures:
                 self._failures, self._failing = failures, min(self._failing, self._looked)
@@ -2384,14 +2389,14 @@ class _Backfill:
             self._client.flush(0.1 if threading.active_count() > 1 else
                                min(10.0, self._until - self._looked))
 
-    def _record(self, row: Any, result: PushResult, requests: int) -> None:
-        """Count a result. *requests*: how many there were so far."""
+    def _record(self, row: Any, result: PushResult) -> None:
         if result.delivered:
             self._delivered += 1
-            self._failing = float("inf")
-        else:
-            why = "%s, %s" % (result.error, result.detail or "not delivered in time")
-            self._reject(row, "%s, attempts: %d" % (why, result.attempts), why)
+            self._failing, self._last_status = float("inf"), (None, 0)
+            return
+        why = "%s, %s" % (result.error, result.detail or "not delivered in time")
+        self._reject(row, "%s, attempts: %d" % (why, result.attempts), why)
+        requests = self._client.stats()["requests"]
         if result.status != self._last_status[0]:
             self._last_status = result.status, requests
         elif 400 <= (result.status or 0) < 500 and (
@@ -2481,7 +2486,7 @@ def _check(args: Any) -> int:
     try:
         found = dict(_fetch(connection, config), accountId=account, sdkKey=key)
         asked = Client.from_settings(found, transport=_pretend)._config  # pyright: ignore
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         why = str(error)
     used = {"proxy": endpoint.proxy, "TLS": endpoint.ssl_context}
     for step, advice in _STEPS.items():
@@ -2578,7 +2583,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted")
         return 130
-    except (_Stop, OSError, TypeError, ValueError) as error:
+    except (_Stop, OSError, ValueError) as error:
         _complain(error)
         return 1 if args.check and not isinstance(error, _Stop) else 2
 
