@@ -4109,6 +4109,7 @@ class WhyTest(EdgeCase):
                 (hangs_up_early, "tls", self.said(hangs_up_early), trust),
                 (blurts(alert), "tls", "tlsv1 alert protocol version", trust),
                 (blurts(answer(400)), "tls", "wrong version number", trust),
+                (secure, "tls", "self-signed certificate"),
                 (secure.replace("127.0.0.1", "wrong.test"), "tls", "Hostname mismatch, "
                  "certificate is not valid for 'wrong.test'.", trust),
                 (x, "proxy", self.said(refused), through(refused)),
@@ -4504,14 +4505,12 @@ class CheckTest(CommandCase):
         refused, proxy, x = self.nobody(), self.raw(always(answer(407))), "https://x"
         odd = self.stub(lambda handler: handler.reply(200, b'{"isEventArchEnabled": "no"}'))
         self.names_lead_to()
-        self.environ(SSL_CERT_FILE=self.file)  # is read sooner than all
-        other = self.secure().url.replace("127.0.0.1", "other")
         for url, env, step, why, advice in (
                 (refused, {}, "connection", "Errno", "firewall"),
                 ("http://nowhere", {}, "name", "Name or service", "nslookup"),
                 (x, {"https_proxy": refused}, "proxy", "Errno", "HTTPS_PROXY"),
                 (x, {"https_proxy": proxy.url}, "proxy", "407", "http://user:password@"),
-                (other, {}, "TLS", "Hostname mismatch", "SSL_CERT_FILE"),
+                (self.secure().url, {}, "TLS", "self", "SSL_CERT_FILE"),
                 (self.stub(400).url, {}, "answer", "HTTP status 400", "compare .*SDK key"),
                 (self.stub(200).url, {}, "answer", "not a JSON object", "--base-url"),
                 (odd.url, {}, "answer", "event_arch must be", "--base-url")):
